@@ -1,0 +1,1 @@
+"""Live calls: one task group per call, and the registry of them."""

@@ -1,0 +1,84 @@
+"""The backend's error tree. Every message says what was wrong and, where one can, what to do.
+
+BackendError
+├── ConfigError             settings or files that cannot be used
+│   └── AgentError          an agent file: names the file, the field and the reason
+├── CarrierError            Telnyx refused or could not be reached (status, code)
+│   ├── CallGone            the call has already ended; harmless on hang-up
+│   └── WebhookRejected     unsigned, forged or stale webhook
+├── SpeechError             a speech route failed (route, reason)
+├── HearingError            speech-to-text failed
+├── FlowError               a call flow cannot go on
+├── StorageError            the database cannot be used
+└── RequestError            an API request that cannot be served (HTTP status, code)
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+SpeechFailure = Literal[
+    "unreachable", "unauthorized", "bad_request", "busy", "out_of_memory", "not_ready",
+    "generation_failed", "closed", "no_audio", "timeout", "protocol",
+]  # fmt: skip
+
+
+class BackendError(Exception):
+    """Root of everything the backend raises on purpose."""
+
+
+class ConfigError(BackendError):
+    """A setting or a file cannot be used; the message says which and how to mend it."""
+
+
+class AgentError(ConfigError):
+    """An agent file is broken."""
+
+    def __init__(self, file: str, field: str, reason: str) -> None:
+        super().__init__(f"{file}: {field}: {reason}" if field else f"{file}: {reason}")
+        self.file, self.field, self.reason = file, field, reason
+
+
+class CarrierError(BackendError):
+    """The carrier refused a command or could not be reached."""
+
+    def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+class CallGone(CarrierError):
+    """The call has already ended (Telnyx 90018, 404)."""
+
+
+class WebhookRejected(CarrierError):
+    """A webhook that is unsigned, forged or stale."""
+
+
+class SpeechError(BackendError):
+    """A speech route failed. `reason` is machine-readable; the message is for an operator."""
+
+    def __init__(self, message: str, *, route: str, reason: SpeechFailure) -> None:
+        super().__init__(message)
+        self.route = route
+        self.reason: SpeechFailure = reason
+
+
+class HearingError(BackendError):
+    """Speech-to-text failed."""
+
+
+class FlowError(BackendError):
+    """A call flow cannot go on."""
+
+
+class StorageError(BackendError):
+    """The database cannot be used."""
+
+
+class RequestError(BackendError):
+    """An API request that cannot be served; `status` is the HTTP status, `code` a stable word."""
+
+    def __init__(self, message: str, *, status: int = 400, code: str = "bad_request") -> None:
+        super().__init__(message)
+        self.status, self.code = status, code

@@ -1,0 +1,1 @@
+"""What outlives a process: calls and turns in a database, agents in files."""

@@ -1,0 +1,1 @@
+"""Ears: voice activity and speech-to-text, one adapter a file."""

@@ -1,0 +1,1 @@
+"""Telnyx: call control commands out, signed webhooks in."""

@@ -1,0 +1,1 @@
+"""Speech routes: one adapter a file, each giving timed PCM."""

@@ -1,0 +1,1 @@
+"""The speech server: one loaded model, many callers, PCM over a WebSocket."""
