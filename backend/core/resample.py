@@ -22,7 +22,7 @@ class Resampler:
         self._odd = b""
 
     def push(self, pcm16: bytes) -> bytes:
-        """Little-endian int16 at `in_hz` (any length, even half a sample) → int16 at `out_hz` as far as known."""
+        """Little-endian int16 at `in_hz`, any length, even half a sample → int16 at `out_hz`."""
         if self._odd:
             pcm16 = self._odd + pcm16
         cut = len(pcm16) & ~1
@@ -40,7 +40,8 @@ class Resampler:
         self._stream.clear()
         self._odd = b""
 
-    def _run(self, pcm16: bytes, *, last: bool) -> bytes:
-        samples = np.frombuffer(pcm16, "<i2").astype(np.float32) / _FULL_SCALE
+    def _run(self, chunk: bytes, *, last: bool) -> bytes:
+        samples = np.frombuffer(chunk, "<i2").astype(np.float32) / _FULL_SCALE
         out = self._stream.resample_chunk(samples, last=last)
-        return np.clip(np.rint(out * _FULL_SCALE), -32768, 32767).astype("<i2").tobytes()
+        pcm16: bytes = np.clip(np.rint(out * _FULL_SCALE), -32768, 32767).astype("<i2").tobytes()
+        return pcm16

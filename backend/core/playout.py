@@ -1,0 +1,261 @@
+"""What to hand to the carrier and when: a bounded lead on the clock, and an account of what was heard.
+
+The carrier queues what it gets and paces it to the line. So audio goes out at once when the line is about
+to run dry, never more than `lead_ms` ahead of what is being played, in 20 ms steps. Knows nothing of
+sockets; time is an argument, milliseconds on any monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from backend.core.g711 import BYTES_PER_MS, FRAME_BYTES, FRAME_MS, Codec
+
+_GUESS_MS_PER_CHARACTER = 62.0  # English at a telephone agent's pace, for speech whose end is not known yet
+
+
+@dataclass(frozen=True, slots=True)
+class SendMedia:
+    """Audio to send now, whole 20 ms frames in the leg's codec."""
+
+    g711: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendMark:
+    """A mark to send now."""
+
+    name: str
+
+
+Send = SendMedia | SendMark
+
+
+@dataclass(slots=True)
+class _Piece:
+    utterance: int
+    text: str
+    start: int  # byte offsets in everything ever pushed
+    end: int | None = None  # None while audio is still coming
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    offset: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the caller has heard of an utterance. `complete` when all of its audio was played."""
+
+    text: str
+    complete: bool
+
+
+class Playout:
+    """One call's outgoing audio. Utterances are made of pieces (sentences); pieces follow without a seam.
+
+    Use: `begin(utterance, text)`, `push(audio)`…, `end()` per piece and `finish()` after an utterance's last
+    piece; send what `due(now_ms)` gives, and ask again at `next_due_ms(now_ms)`.
+    """
+
+    def __init__(self, codec: Codec, *, lead_ms: float = 600.0, chunk_ms: float = 200.0) -> None:
+        self.codec = codec
+        self.lead_ms, self.chunk_ms = lead_ms, chunk_ms
+        self.generation = 0
+        self.underruns = 0
+        self._pending = bytearray()
+        self._marks: deque[_Mark] = deque()
+        self._in_flight: dict[str, int] = {}  # name → offset of marks the carrier holds
+        self._pieces: list[_Piece] = []
+        self._pushed = self._sent = 0
+        self._sealed = False  # nothing more comes: a tail under 20 ms may be padded
+        self._line_end_ms = 0.0  # when the carrier runs dry
+        self._late_ms = 0.0  # how much later than reckoned the carrier plays, by its marks
+
+    # --- filling ---------------------------------------------------------------------------------------
+
+    def begin(self, utterance: int, text: str) -> None:
+        """The next audio says `text`; `utterance` numbers the turn it belongs to."""
+        first = not any(piece.utterance == utterance for piece in self._pieces)
+        self._sealed = False
+        if first:
+            # Its return tells when the caller began to hear this utterance: one frame after the start.
+            self._marks.append(_Mark(self._pushed + FRAME_BYTES, self._name("start", utterance)))
+        self._pieces.append(_Piece(utterance, text, self._pushed))
+
+    def push(self, g711: bytes) -> None:
+        """Audio of the current piece, any length."""
+        self._pending += g711
+        self._pushed += len(g711)
+
+    def end(self) -> None:
+        """The current piece has all its audio; a mark follows it."""
+        piece = self._pieces[-1]
+        piece.end = self._pushed
+        self._marks.append(_Mark(self._pushed, self._name("end", len(self._pieces) - 1)))
+
+    def finish(self) -> None:
+        """No further piece follows for now: what is left is sent even if it fills no frame."""
+        self._sealed = True
+
+    # --- sending ---------------------------------------------------------------------------------------
+
+    @property
+    def queued_ms(self) -> float:
+        """Audio not yet handed to the carrier."""
+        return len(self._pending) / BYTES_PER_MS
+
+    def carrier_ms(self, now_ms: float) -> float:
+        """Audio the carrier still has to play."""
+        return max(0.0, self._line_end_ms - now_ms)
+
+    def busy(self, now_ms: float) -> bool:
+        """Whether anything is still to be played, by our reckoning."""
+        return bool(self._pending) or self.carrier_ms(now_ms) + self._late_ms > 0
+
+    def due(self, now_ms: float) -> list[Send]:
+        """What to send now, in order."""
+        sends: list[Send] = []
+        self._pad_tail(now_ms)
+        while (size := self._sendable(now_ms)) > 0:
+            self._take(size, now_ms, sends)
+        self._pop_marks(sends)
+        return sends
+
+    def next_due_ms(self, now_ms: float) -> float | None:
+        """When `due` will next have something to send; None when more audio must come first."""
+        if len(self._pending) < FRAME_BYTES and not (self._pending and self._sealed):
+            return None
+        want_ms = max(FRAME_MS, min(self.chunk_ms, self.queued_ms))
+        return max(now_ms, self._line_end_ms - self.lead_ms + want_ms)
+
+    def _sendable(self, now_ms: float) -> int:
+        """Bytes to send in one frame: whole 20 ms steps, at most a chunk, only when the lead has room."""
+        queued_ms = len(self._pending) // FRAME_BYTES * FRAME_MS
+        room_ms = self.lead_ms - self.carrier_ms(now_ms)
+        # A little slack: a timer that wakes a hair early must not spin.
+        if queued_ms == 0 or room_ms + 1.0 < min(self.chunk_ms, queued_ms):
+            return 0
+        size = int(min(self.chunk_ms, queued_ms)) // FRAME_MS * FRAME_BYTES
+        if self._marks and self._sent < self._marks[0].offset < self._sent + size:
+            # Stop at the first frame border past the mark, so that the mark says what it means.
+            size = -(-(self._marks[0].offset - self._sent) // FRAME_BYTES) * FRAME_BYTES
+        return size
+
+    def _take(self, size: int, now_ms: float, sends: list[Send]) -> None:
+        self._pop_marks(sends)
+        if self._line_end_ms < now_ms:
+            if self._mid_piece(self._sent):
+                self.underruns += 1
+            self._line_end_ms = now_ms
+        sends.append(SendMedia(bytes(self._pending[:size])))
+        del self._pending[:size]
+        self._sent += size
+        self._line_end_ms += size / BYTES_PER_MS
+        self._pop_marks(sends)
+
+    def _pop_marks(self, sends: list[Send]) -> None:
+        while self._marks and self._marks[0].offset <= self._sent:
+            mark = self._marks.popleft()
+            self._in_flight[mark.name] = mark.offset
+            sends.append(SendMark(mark.name))
+
+    def _pad_tail(self, now_ms: float) -> None:
+        """Complete a last, short frame: the carrier takes no less than 20 ms."""
+        tail = len(self._pending) % FRAME_BYTES
+        whole_waiting = len(self._pending) >= FRAME_BYTES
+        if tail and not whole_waiting and (self._sealed or self._about_to_run_dry(now_ms)):
+            pad = FRAME_BYTES - tail
+            self._pending += self.codec.silence * pad
+            self._pushed += pad
+
+    def _about_to_run_dry(self, now_ms: float) -> bool:
+        piece_over = bool(self._pieces) and self._pieces[-1].end is not None
+        return piece_over and self.carrier_ms(now_ms) < 2 * FRAME_MS
+
+    def _mid_piece(self, offset: int) -> bool:
+        return any(p.start < offset and (p.end is None or offset < p.end) for p in self._pieces[-2:])
+
+    # --- hearing ---------------------------------------------------------------------------------------
+
+    def mark_returned(self, name: str, now_ms: float) -> tuple[str, int] | None:
+        """("start", utterance) or ("end", utterance of the piece) that was played; None for a stale mark.
+
+        A mark of an earlier generation came back because it was cleared: it proves nothing.
+        """
+        offset = self._in_flight.pop(name, None)
+        if offset is None:
+            return None
+        reckoned_ms = self._line_end_ms - (self._sent - offset) / BYTES_PER_MS
+        self._late_ms = max(0.0, now_ms - reckoned_ms)
+        _, kind, number = name.split(":")
+        return kind, int(number) if kind == "start" else self._pieces[int(number)].utterance
+
+    def heard(self, utterance: int, now_ms: float) -> Heard:
+        """What of an utterance has been played by now, cut at a word."""
+        played = self._played_bytes(now_ms)
+        words: list[str] = []
+        complete = True
+        for piece in self._pieces:
+            if piece.utterance != utterance:
+                continue
+            total = piece.end - piece.start if piece.end is not None else self._guess_bytes(piece)
+            share = 1.0 if total <= 0 else min(1.0, max(0.0, (played - piece.start) / total))
+            if piece.end is None or played < piece.end:
+                complete = False
+            if said := _words_within(piece.text, share):
+                words.append(said)
+        return Heard(" ".join(words), complete)
+
+    def clear(self, now_ms: float) -> bool:
+        """Forget everything unplayed, as on barge-in. True when the carrier must be told to clear, too.
+
+        Ask `heard` first: afterwards nothing more is heard of the utterances known so far.
+        """
+        tell_carrier = bool(self._in_flight) or self.carrier_ms(now_ms) + self._late_ms > 0
+        self.generation += 1
+        self._pending.clear()
+        self._marks.clear()
+        self._in_flight.clear()
+        self._pieces.clear()
+        self._pushed = self._sent
+        self._line_end_ms = min(self._line_end_ms, now_ms)
+        self._sealed = True
+        return tell_carrier
+
+    def forget(self, utterance: int) -> None:
+        """An utterance's account is settled; its texts need not be kept. Offsets and marks stay valid."""
+        for piece in self._pieces:
+            if piece.utterance == utterance:
+                piece.text = ""
+
+    def _played_bytes(self, now_ms: float) -> float:
+        return self._sent - (self.carrier_ms(now_ms) + self._pending_lateness(now_ms)) * BYTES_PER_MS
+
+    def _pending_lateness(self, now_ms: float) -> float:
+        """The carrier's lag counts only until it has caught up with the last frame."""
+        return max(0.0, min(self._late_ms, self._late_ms - (now_ms - self._line_end_ms)))
+
+    def _guess_bytes(self, piece: _Piece) -> float:
+        guess = len(piece.text) * _GUESS_MS_PER_CHARACTER * BYTES_PER_MS
+        return max(guess, float(self._pushed - piece.start))
+
+    def _name(self, kind: str, number: int) -> str:
+        return f"{self.generation}:{kind}:{number}"
+
+
+def _words_within(text: str, share: float) -> str:
+    """The words of `text` whose larger part lies within its first `share` (0-1), by characters."""
+    if share >= 1.0:
+        return text
+    limit, kept, at = share * len(text), [], 0
+    for word in text.split():
+        at = text.index(word, at)
+        if at + len(word) / 2 > limit:
+            break
+        kept.append(word)
+        at += len(word)
+    return " ".join(kept)

@@ -1,0 +1,184 @@
+"""Speech and silence → turns: when the caller began, paused, interrupted, and is done.
+
+Fed with voice-activity windows and, at each pause, the words recognised so far. Pure: it neither hears nor
+transcribes, and time is an argument (milliseconds on the call's clock).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Expects = Literal["any", "yes_no", "digits", "phone"]
+
+SPEECH_PROBABILITY = 0.5  # Silero's own advice; 0.15 lower to stay in speech, so that it does not flutter
+SILENCE_PROBABILITY = 0.35
+
+
+@dataclass(frozen=True, slots=True)
+class TurnPolicy:
+    """How long to wait, in milliseconds. See `agents/agent.schema.json`, `turns`."""
+
+    end_of_turn_ms: float = 320.0  # after what sounds like a complete sentence
+    yes_no_ms: float = 240.0  # after a clear yes or no that was asked for
+    incomplete_ms: float = 900.0  # after "the", "and", "my", …
+    digits_ms: float = 1100.0  # while a number is being dictated
+    pause_ms: float = 160.0  # silence after which the words so far are recognised, just in case
+    min_speech_ms: float = 120.0  # speech that counts as an interruption
+    barge_in: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The caller speaks; the first window of it began at `at_ms`."""
+
+    at_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class BargeIn:
+    """The caller speaks while the agent does, for long enough to mean it."""
+
+    speech_started_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechPaused:
+    """A pause: recognise the turn's audio so far and tell `recognised`, quoting `pause`."""
+
+    pause: int
+    ended_at_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechResumed:
+    """The pause was none: what was recognised for it is void."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """The caller is done. `text` may be empty: a sound, no words."""
+
+    text: str
+    started_ms: float
+    speech_ended_ms: float
+    recognised_ms: float
+    waited_ms: float
+
+
+TurnEvent = SpeechStarted | BargeIn | SpeechPaused | SpeechResumed | TurnEnded
+
+_DANGLING = frozenset(
+    "a an the and or but so because to of for with at in on from by about as if than that which who when "
+    "where my your his her our their its is are was were be am i i'm i'd i'll we you he she they um uh er "
+    "hmm like well maybe around can could would will let let's it's these those".split()
+)
+_YES_NO = frozenset(
+    "yes yeah yep yup sure ok okay correct right no nope nah exactly absolutely definitely please".split()
+)
+_DIGIT_WORDS = frozenset("zero oh one two three four five six seven eight nine double triple".split())
+_WORD = re.compile(r"[\w']+")
+_PHONE_DIGITS = 10
+
+
+class TurnTaker:
+    """One caller's turns. Feed windows in order; ask `due` between them so that a wait ends on time."""
+
+    def __init__(self, policy: TurnPolicy) -> None:
+        self.policy = policy
+        self.expects: Expects = "any"
+        self._state: Literal["quiet", "speaking", "paused"] = "quiet"
+        self._pause = 0
+        self._run_started_ms: float | None = None  # first window of an unbroken run of speech
+        self._started_ms = self._last_speech_ms = 0.0
+        self._text: str | None = None
+        self._recognised_ms = 0.0
+        self._interrupted = False
+
+    @property
+    def speaking(self) -> bool:
+        """Whether a caller's turn is under way, its pauses included."""
+        return self._state != "quiet"
+
+    def window(
+        self, probability: float, start_ms: float, end_ms: float, *, agent_speaking: bool
+    ) -> list[TurnEvent]:
+        """One voice-activity window, `start_ms` to `end_ms`, and what it changes."""
+        threshold = SPEECH_PROBABILITY if self._run_started_ms is None else SILENCE_PROBABILITY
+        if probability >= threshold:
+            return self._speech(start_ms, end_ms, agent_speaking)
+        self._run_started_ms = None
+        if self._state == "speaking" and end_ms - self._last_speech_ms >= self.policy.pause_ms:
+            self._state = "paused"
+            self._pause += 1
+            self._text = None
+            return [SpeechPaused(self._pause, self._last_speech_ms)]
+        return []
+
+    def recognised(self, pause: int, text: str, now_ms: float) -> None:
+        """The words up to a pause. Void when the caller has gone on since."""
+        if self._state == "paused" and pause == self._pause:
+            self._text, self._recognised_ms = text, now_ms
+
+    def due(self, now_ms: float) -> TurnEnded | None:
+        """The end of the turn, once the silence is long enough for the words it follows."""
+        if self._state != "paused" or self._text is None or self._run_started_ms is not None:
+            return None
+        waited_ms = now_ms - self._last_speech_ms
+        if waited_ms < wait_ms(self._text, self.expects, self.policy):
+            return None
+        ended = TurnEnded(self._text, self._started_ms, self._last_speech_ms, self._recognised_ms, waited_ms)
+        self.reset()
+        return ended
+
+    def reset(self) -> None:
+        """Drop the turn under way, as when keys were pressed instead."""
+        self._state = "quiet"
+        self._text = self._run_started_ms = None
+        self._interrupted = False
+
+    def _speech(self, start_ms: float, end_ms: float, agent_speaking: bool) -> list[TurnEvent]:
+        events: list[TurnEvent] = []
+        if self._run_started_ms is None:
+            self._run_started_ms = start_ms
+        run_ms = end_ms - self._run_started_ms
+        if self._state == "paused" and run_ms >= 2 * (end_ms - start_ms):
+            self._state = "speaking"
+            self._text = None
+            events.append(SpeechResumed())
+        elif self._state == "quiet" and run_ms >= 2 * (end_ms - start_ms):
+            self._state = "speaking"
+            self._started_ms = self._run_started_ms
+            events.append(SpeechStarted(self._started_ms))
+        if self._state == "speaking":
+            self._last_speech_ms = end_ms
+            if self._barges_in(agent_speaking, run_ms):
+                self._interrupted = True
+                events.append(BargeIn(self._run_started_ms))
+        return events
+
+    def _barges_in(self, agent_speaking: bool, run_ms: float) -> bool:
+        if not agent_speaking:
+            self._interrupted = False
+            return False
+        return self.policy.barge_in and not self._interrupted and run_ms >= self.policy.min_speech_ms
+
+
+def wait_ms(text: str, expects: Expects, policy: TurnPolicy) -> float:
+    """How long a silence after `text` must last before the turn is over."""
+    words = _WORD.findall(text.lower())
+    if not words:
+        return policy.end_of_turn_ms
+    digits = sum(len(word) if word.isdecimal() else word in _DIGIT_WORDS for word in words)
+    last_is_digit = words[-1].isdecimal() or words[-1] in _DIGIT_WORDS
+    if expects in ("digits", "phone") and last_is_digit:
+        complete = expects == "phone" and digits >= _PHONE_DIGITS
+        return policy.end_of_turn_ms if complete else policy.digits_ms
+    if last_is_digit and digits >= 3:
+        return policy.digits_ms
+    if expects == "yes_no" and len(words) <= 3 and _YES_NO.intersection(words):
+        return policy.yes_no_ms
+    if words[-1] in _DANGLING and not (expects == "yes_no" or text.rstrip().endswith("?")):
+        return policy.incomplete_ms
+    return policy.end_of_turn_ms
