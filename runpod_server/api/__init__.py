@@ -1,0 +1,1 @@
+"""The endpoints, one file a family. They translate; engines speak. None reads settings."""

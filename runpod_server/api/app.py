@@ -1,0 +1,61 @@
+"""All endpoints in one ASGI application, behind the guard. Takes what it needs as arguments."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from runpod_server.api.audio_store import AudioStore
+from runpod_server.api.connections import Connections
+from runpod_server.api.guard import Guard
+from runpod_server.api.health import health_router, package_version
+from runpod_server.api.metrics import metrics_router
+from runpod_server.api.openai import openai_router
+from runpod_server.api.replies import failure_response, speech_failure_response
+from runpod_server.api.rest import rest_router
+from runpod_server.api.utterance import Service
+from runpod_server.api.ws_generate import ws_generate_router
+from runpod_server.api.ws_tts import ws_tts_router
+from runpod_server.errors import SpeechError
+
+_ABOUT = """Speech over a WebSocket, over REST, and in OpenAI's shape.
+
+`WS /ws/generate`: send `{"text": "...", "speaker_id": 0}`, read binary frames (int16 little-endian PCM,
+24 kHz, mono) until the text frame `{"done": true, ...}`. `WS /ws/tts` is the same as JSON events."""
+
+
+def max_message_bytes(service: Service) -> int:
+    """Room for the longest text however it is escaped, and the other fields."""
+    return 4096 + 12 * service.limits.max_text_chars
+
+
+def create_api(service: Service, connections: Connections, store: AudioStore) -> ASGIApp:
+    """The application uvicorn runs."""
+    api = FastAPI(title="Speech server", version=package_version(), description=_ABOUT, redoc_url=None)
+    api.include_router(health_router(service))
+    api.include_router(rest_router(service, store))
+    api.include_router(openai_router(service))
+    api.include_router(metrics_router(service.metrics))
+    api.include_router(ws_generate_router(service, connections))
+    api.include_router(ws_tts_router(service, connections))
+
+    @api.exception_handler(SpeechError)
+    async def speech_failed(request: Request, error: SpeechError) -> Response:
+        return speech_failure_response(request.url.path, error)
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        fault = error.errors()[0]
+        field = ".".join(str(part) for part in fault["loc"] if part != "body")
+        message = f"{field}: {fault['msg']}" if field else f"the body must be a JSON object: {fault['msg']}"
+        return failure_response(request.url.path, 400, "bad_request", message, field=field or None)
+
+    @api.exception_handler(HTTPException)
+    async def not_served(request: Request, error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+        message = f"{request.method} {request.url.path}: {error.detail}; see /docs for what there is"
+        return failure_response(request.url.path, error.status_code, code, message)
+
+    return Guard(api, api_key=service.api_key, max_body_bytes=max_message_bytes(service))

@@ -1,0 +1,77 @@
+"""What stands before every endpoint: the bearer key and the bound on request bodies.
+
+Raw ASGI, so that it covers WebSockets and documents alike.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runpod_server.api.replies import failure_response
+
+BAD_KEY = 1008
+OPEN_PATHS = frozenset({"/health"})  # tells its status only, without the key
+
+
+class Guard:
+    """ASGI middleware. Without a key everything is open; bodies are bounded either way."""
+
+    def __init__(self, app: ASGIApp, *, api_key: str | None, max_body_bytes: int) -> None:
+        self._app, self._api_key, self._max_body_bytes = app, api_key, max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+        elif scope["path"] not in OPEN_PATHS and not key_is_right(scope["headers"], self._api_key):
+            await _refuse(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+        else:
+            await self._with_bounded_body(scope, receive, send)
+
+    async def _with_bounded_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body, more = bytearray(), True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._max_body_bytes:
+                text = f"the request body is larger than the {self._max_body_bytes} bytes this server takes"
+                await failure_response(scope["path"], 413, "bad_request", text)(scope, receive, send)
+                return
+        await self._app(scope, _replaying(bytes(body), receive), send)
+
+
+def key_is_right(headers: Iterable[tuple[bytes, bytes]], api_key: str | None) -> bool:
+    """Whether `Authorization: Bearer <key>` is among raw ASGI headers, compared in constant time."""
+    if api_key is None:
+        return True
+    given = next((value for name, value in headers if name == b"authorization"), b"")
+    scheme, _, token = given.partition(b" ")
+    return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), api_key.encode())
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    text = "the key is missing or wrong: send the header Authorization: Bearer <SESAME_API_KEY>"
+    if scope["type"] == "websocket":
+        await receive()
+        # Accepted first: before that, a close code reaches no client.
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": BAD_KEY, "reason": text})
+    else:
+        await failure_response(scope["path"], 401, "unauthorized", text)(scope, receive, send)
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    """The body as one message, then whatever comes, which is the client's going."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replay

@@ -1,0 +1,193 @@
+"""One WebSocket connection: requests answered one after another, cancel at any moment, bounds on everything.
+
+The words on the wire are a dialect's (`ws_generate`, `ws_tts`); what happens is the same for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import uuid4
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from runpod_server.api.utterance import Service, Utterance
+from runpod_server.errors import BadRequest, Busy, SpeechError
+from runpod_server.wire import Cancel, Generate, Limits, Summary
+
+log = logging.getLogger(__name__)
+
+MAX_QUEUED_REQUESTS = 8  # behind the running one; the next is answered `busy`
+SEND_DEADLINE_S = 30.0  # a client that takes nothing for this long is gone
+_CLOSE_DEADLINE_S = 2.0
+
+
+class Dialect(Protocol):
+    """How one endpoint words what it hears and says. Pure."""
+
+    endpoint: str
+
+    def parse(self, message: str | bytes, limits: Limits, fallback_id: str) -> Generate | Cancel:
+        """Raises BadRequest."""
+
+    def queued(self, request_id: str) -> str | None:
+        """Said when a request is taken up."""
+
+    def generating(self, request_id: str) -> str | None:
+        """Said when its work begins."""
+
+    def frame(self, pcm16: bytes, seq: int, request_id: str) -> str | bytes:
+        """Sound."""
+
+    def done(self, summary: Summary) -> str:
+        """Said after the last sound."""
+
+    def error(self, failure: SpeechError, request_id: str | None) -> str:
+        """Said instead, when the request failed."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    item: Generate | BadRequest
+    cancelled: bool = False
+
+    @property
+    def request_id(self) -> str | None:
+        return self.item.request_id if isinstance(self.item, BadRequest) else self.item.request.request_id
+
+
+class Session:
+    """Runs one accepted connection until the client goes or `stop` is called."""
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        dialect: Dialect,
+        service: Service,
+        *,
+        send_deadline_s: float = SEND_DEADLINE_S,
+    ) -> None:
+        self._socket, self._dialect, self._service = socket, dialect, service
+        self._send_deadline_s = send_deadline_s
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(MAX_QUEUED_REQUESTS)
+        self._queued: list[_Waiting] = []
+        self._running: _Waiting | None = None
+        self._utterance: Utterance | None = None
+        self._over = asyncio.Event()
+        self._close_with: tuple[int, str] | None = None
+
+    async def run(self) -> None:
+        """Serve until it is over; all work of this connection has then been freed."""
+        async with asyncio.TaskGroup() as tasks:
+            reader = tasks.create_task(self._read())
+            runner = tasks.create_task(self._answer_all())
+            await self._over.wait()
+            reader.cancel()
+            runner.cancel()
+        if self._close_with is not None:
+            await self._close(*self._close_with)
+
+    def stop(self, code: int, reason: str) -> None:
+        """End the connection with a close code; running work is freed."""
+        self._close_with = (code, reason)
+        self._over.set()
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                self._over.set()
+                return
+            text = message.get("text")
+            await self._take(text if text is not None else message.get("bytes") or b"")
+
+    async def _take(self, message: str | bytes) -> None:
+        item: Generate | Cancel | BadRequest
+        try:
+            item = self._dialect.parse(message, self._service.limits, fallback_id=uuid4().hex[:12])
+        except BadRequest as error:
+            item = error
+        if isinstance(item, Cancel):
+            self._cancel(item.request_id)
+            return
+        waiting = _Waiting(item)
+        try:
+            self._queue.put_nowait(waiting)
+        except asyncio.QueueFull:
+            busy = Busy(
+                f"{MAX_QUEUED_REQUESTS} requests wait on this connection already: "
+                "wait for `done`, cancel, or use another connection"
+            )
+            await self._send(self._dialect.error(busy, waiting.request_id))
+            return
+        self._queued.append(waiting)
+
+    def _cancel(self, request_id: str | None) -> None:
+        """A request that is not there (any more) needs no answer: its `done` is on the way."""
+        if self._running is not None and request_id in (None, self._running.request_id):
+            self._running.cancelled = True
+            if self._utterance is not None:
+                self._utterance.cancel()
+        for waiting in self._queued:
+            if request_id is not None and waiting.request_id == request_id:
+                waiting.cancelled = True
+
+    async def _answer_all(self) -> None:
+        while True:
+            waiting = await self._queue.get()
+            self._queued.remove(waiting)
+            self._running = waiting
+            await self._answer(waiting)
+            self._running = None
+
+    async def _answer(self, waiting: _Waiting) -> None:
+        try:
+            if isinstance(waiting.item, BadRequest):
+                raise waiting.item
+            if waiting.cancelled:
+                never_begun = Summary(waiting.item.request.request_id, "cancelled", 0, None, 0)
+                await self._send(self._dialect.done(never_begun))
+                return
+            with self._service.speak(waiting.item, endpoint=self._dialect.endpoint) as utterance:
+                self._utterance = utterance
+                await self._deliver(utterance, waiting.item.request.request_id)
+        except SpeechError as error:
+            await self._send(self._dialect.error(error, waiting.request_id))
+        finally:
+            self._utterance = None
+
+    async def _deliver(self, utterance: Utterance, request_id: str) -> None:
+        await self._send(self._dialect.queued(request_id))
+        await utterance.admitted()
+        await self._send(self._dialect.generating(request_id))
+        seq = 0
+        async for frame in utterance.frames():
+            await self._send(self._dialect.frame(frame, seq, request_id))
+            seq += 1
+        await self._send(self._dialect.done(utterance.summary()))
+
+    async def _send(self, message: str | bytes | None) -> None:
+        """Bounded: uvicorn holds 64 KiB a connection, then this waits for the client, and not for ever."""
+        if message is None or self._over.is_set():
+            return
+        try:
+            async with asyncio.timeout(self._send_deadline_s):
+                if isinstance(message, str):
+                    await self._socket.send_text(message)
+                else:
+                    await self._socket.send_bytes(message)
+        except TimeoutError:
+            log.warning("a client took nothing for %.0f s and is dropped", self._send_deadline_s)
+            self._over.set()
+        except WebSocketDisconnect:
+            self._over.set()
+
+    async def _close(self, code: int, reason: str) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_DEADLINE_S):
+                await self._socket.close(code, reason)
+        except (TimeoutError, WebSocketDisconnect, RuntimeError) as error:
+            # RuntimeError is starlette's word for a socket that is closed already.
+            log.debug("closing a socket that is gone: %r", error)

@@ -1,0 +1,95 @@
+"""Compressed forms of speech (FLAC, MP3, Ogg Opus) through libsndfile, encoded as the sound comes.
+
+Blocking; callers run it in a thread. Works without libsndfile as long as nobody asks for these forms.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from runpod_server.audio import SAMPLE_RATE_HZ
+from runpod_server.errors import BadRequest
+
+_CONTAINERS = {"flac": ("FLAC", "PCM_16"), "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS")}
+
+
+class StreamEncoder:
+    """`push` PCM, send what it returns; `finish` once. The bytes joined are a playable file.
+
+    Raises BadRequest when the form is unknown or this machine cannot make it.
+    """
+
+    def __init__(self, form: str) -> None:
+        container, subtype = _CONTAINERS[form]
+        try:
+            import soundfile
+        except (ImportError, OSError) as error:  # OSError: the package without its C library
+            raise BadRequest(
+                f"this server cannot make {form}: libsndfile is missing; ask for wav or pcm, "
+                "or install it with pip install 'sesame-telephony[local]'",
+                field="response_format",
+            ) from error
+        if not soundfile.check_format(container, subtype):
+            raise BadRequest(
+                f"this server's libsndfile cannot make {form}: ask for wav, pcm or flac",
+                field="response_format",
+            )
+        self._sink = _ForwardSink()
+        self._file = soundfile.SoundFile(
+            self._sink, "w", samplerate=SAMPLE_RATE_HZ, channels=1, format=container, subtype=subtype
+        )
+
+    def push(self, pcm16: bytes) -> bytes:
+        """Encode int16 samples; returns the bytes that are ready, possibly none."""
+        self._file.write(np.frombuffer(pcm16, "<i2"))
+        return self._sink.take()
+
+    def finish(self) -> bytes:
+        """The last bytes."""
+        self._file.close()
+        return self._sink.take()
+
+
+class _ForwardSink(io.RawIOBase):
+    """A file that forgets what was taken.
+
+    The encoders go back at the end to fill in lengths in their headers; where those bytes were sent already
+    the change is dropped, and players take the length from the stream.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = bytearray()
+        self._taken = 0  # position of the first kept byte
+        self._at = 0
+
+    def take(self) -> bytes:
+        """Everything written since the last call."""
+        ready = bytes(self._kept)
+        self._taken += len(ready)
+        self._kept.clear()
+        return ready
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        piece = bytes(data)
+        start = self._at - self._taken
+        self._at += len(piece)
+        if start >= 0:
+            self._kept[start : start + len(piece)] = piece
+        return len(piece)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._taken + len(self._kept)}[whence]
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at

@@ -1,0 +1,211 @@
+"""The preview engine: the embedded voice behind slots, a queue and two threads. Never on the event loop.
+
+A stream asks for its next sentence only when its consumer took the last one, so streams take turns sentence
+by sentence, and a slow reader holds at most one sentence in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Literal, Self
+
+from runpod_server.audio import SAMPLE_BYTES, pcm16_from_float, samples_in, samples_of
+from runpod_server.engine.request import EndReason, EngineStatus, SpeechRequest, Voice
+from runpod_server.engine.scheduler import Slots
+from runpod_server.errors import (
+    BadRequest,
+    EngineUnavailable,
+    GenerationFailed,
+    NotReady,
+    OutOfMemory,
+    SpeechError,
+)
+from runpod_server.preview.speakers import SPEAKERS, Speaker
+from runpod_server.preview.voice import PreviewVoice, Samples
+
+log = logging.getLogger(__name__)
+
+_BY_NAME = {speaker.name: speaker for speaker in SPEAKERS}
+_FAILURES_TO_DEGRADE = 3
+
+
+class PreviewEngine:
+    """`ENGINE=preview`. `why` says why this engine runs, when nobody chose it by name."""
+
+    name = "preview"
+    model = PreviewVoice.model_name
+    device: Literal["cuda", "cpu"] = "cpu"
+    voices = tuple(Voice(each.name, index, each.description) for index, each in enumerate(SPEAKERS))
+
+    def __init__(self, *, max_streams: int, max_queue: int, why: str = "") -> None:
+        self.notice = (
+            "PREVIEW VOICE: a small embedded voice speaks, not Sesame CSM"
+            + (f" ({why})" if why else "")
+            + "."
+        )
+        self.threads = ThreadPoolExecutor(min(2, os.cpu_count() or 1), thread_name_prefix="preview-voice")
+        self.voice: PreviewVoice | None = None
+        self._slots: Slots[PreviewStream] = Slots(max_streams, max_queue)
+        self._open: set[PreviewStream] = set()
+        self._failures_in_a_row = 0
+
+    async def load(self) -> None:
+        """Load the model and speak once, so that the first caller does not pay for lazy set-up."""
+        self.voice = await asyncio.get_running_loop().run_in_executor(self.threads, _loaded_voice)
+
+    def open(self, request: SpeechRequest) -> PreviewStream:
+        """See Engine.open."""
+        if self.voice is None:
+            raise NotReady("the preview voice is still loading: ask again in a second, or watch /health")
+        stream = PreviewStream(self, self.voice, request, speaker_for(request))
+        has_slot = self._slots.enter(stream)
+        self._open.add(stream)
+        if has_slot:
+            stream.admit()
+        return stream
+
+    def status(self) -> EngineStatus:
+        """See Engine.status. Degraded after three failures without a success between them."""
+        failing = self._failures_in_a_row >= _FAILURES_TO_DEGRADE
+        return EngineStatus(
+            state="loading" if self.voice is None else "degraded" if failing else "healthy",
+            active=self._slots.active,
+            capacity=self._slots.capacity,
+            waiting=self._slots.waiting,
+            max_waiting=self._slots.max_waiting,
+        )
+
+    async def close(self) -> None:
+        """Cancel every stream; the threads end with the sentence they are at."""
+        for stream in tuple(self._open):
+            stream.cancel()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+    def released(self, stream: PreviewStream, *, failed: bool) -> None:
+        """A stream has ended: its slot goes to the one that waits longest."""
+        self._open.discard(stream)
+        if failed:
+            self._failures_in_a_row += 1
+        elif stream.reason in ("eos", "max_length"):
+            self._failures_in_a_row = 0
+        following = self._slots.leave(stream)
+        if following is not None:
+            following.admit()
+
+
+class PreviewStream:
+    """One request being spoken; see SpeechStream."""
+
+    def __init__(
+        self, engine: PreviewEngine, voice: PreviewVoice, request: SpeechRequest, speaker: Speaker
+    ) -> None:
+        self.reason: EndReason | None = None
+        self._engine = engine
+        self._request = request
+        self._pieces = voice.speak(request.text, speaker, speed=request.speed, seed=request.seed)
+        self._left = None if request.max_audio_ms is None else samples_of(request.max_audio_ms)
+        self._ended = False
+        self._slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._making: asyncio.Future[bytes | None] | None = None
+
+    def admit(self) -> None:
+        """The engine found a slot."""
+        if not self._slot.done():
+            self._slot.set_result(None)
+
+    async def admitted(self) -> None:
+        """See SpeechStream.admitted."""
+        await asyncio.wait({self._slot})
+
+    def cancel(self) -> None:
+        """See SpeechStream.cancel. A sentence a thread is at is finished there (some ms) and thrown away."""
+        if not self._ended:
+            self._end("cancelled")
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await self.admitted()
+        if self._ended:
+            raise StopAsyncIteration
+        self._making = asyncio.get_running_loop().run_in_executor(
+            self._engine.threads, _next_pcm16, self._pieces, self._request.request_id
+        )
+        # `wait`, unlike `await`, also returns when `cancel` cancels the future, and without raising here.
+        await asyncio.wait({self._making})
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            pcm16 = self._making.result()
+        except SpeechError as error:
+            self._end(None, failed=not isinstance(error, BadRequest))
+            raise
+        if pcm16 is None:
+            self._end("eos")
+            raise StopAsyncIteration
+        return self._within_limit(pcm16)
+
+    def _within_limit(self, pcm16: bytes) -> bytes:
+        if self._left is None:
+            return pcm16
+        pcm16 = pcm16[: self._left * SAMPLE_BYTES]
+        self._left -= samples_in(pcm16)
+        if self._left == 0:
+            self._end("max_length")
+        return pcm16
+
+    def _end(self, reason: EndReason | None, *, failed: bool = False) -> None:
+        self._ended, self.reason = True, reason
+        self._slot.cancel()
+        if self._making is not None:
+            self._making.cancel()
+        self._engine.released(self, failed=failed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+
+def speaker_for(request: SpeechRequest) -> Speaker:
+    """The speaker a request asks for, by voice name or else by number. Raises BadRequest."""
+    if request.voice is None:
+        return SPEAKERS[request.speaker_id]
+    if request.voice not in _BY_NAME:
+        known = ", ".join(_BY_NAME)
+        raise BadRequest(f"voice {request.voice!r} is not known here; the voices are: {known}", field="voice")
+    return _BY_NAME[request.voice]
+
+
+def _loaded_voice() -> PreviewVoice:
+    try:
+        voice = PreviewVoice()
+        for _ in voice.speak("Ready to speak.", SPEAKERS[1]):
+            pass
+    except (OSError, RuntimeError) as error:
+        raise EngineUnavailable(f"the preview voice could not be loaded: {error}") from error
+    return voice
+
+
+def _next_pcm16(pieces: Iterator[Samples], request_id: str) -> bytes | None:
+    """In a thread: the next sentence as PCM, None at the end. Raises SpeechError only."""
+    try:
+        samples = next(pieces, None)
+        return None if samples is None else pcm16_from_float(samples)
+    except SpeechError:
+        raise
+    except MemoryError as error:
+        log.error("request %s: out of memory", request_id)
+        raise OutOfMemory("the server ran out of memory on this text: send it in shorter parts") from error
+    except Exception as error:  # whatever the model raises must become an answer on the wire
+        log.exception("request %s: the voice failed", request_id)
+        raise GenerationFailed("the voice failed on this text; the server's log has the reason") from error

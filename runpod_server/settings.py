@@ -1,0 +1,60 @@
+"""The speech server's settings: the only reader of the environment and of `.env`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runpod_server.errors import StartError
+
+
+class Settings(BaseSettings):
+    """Every setting, its default and its bounds. Names in the environment are these in capitals."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    engine: Literal["", "csm", "csm-chunked", "preview"] = ""
+    csm_model: str = "sesame/csm-1b"
+    hf_token: SecretStr | None = None
+    host: str = "0.0.0.0"
+    port: int = Field(8000, ge=0, le=65535)
+    device: str = ""
+    dtype: str = ""
+    max_streams: int = Field(32, ge=1, le=1024)
+    max_queue: int = Field(64, ge=0, le=10_000)
+    max_text_chars: int = Field(4096, ge=1, le=100_000)
+    max_connections: int = Field(1000, ge=1)
+    max_connections_per_client: int = Field(500, ge=1)
+    chunk_samples: int = Field(4800, ge=480, le=24_000)
+    voices_dir: Path | None = None
+    sesame_api_key: SecretStr | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @property
+    def api_key(self) -> str | None:
+        """The bearer key every endpoint asks for; None: open to anyone who reaches the port."""
+        return self.sesame_api_key.get_secret_value() if self.sesame_api_key else None
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment and `.env`, with overrides (None: not given) from the command line.
+
+    Raises StartError naming each setting that cannot be used, and why.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']).upper()}={fault['input']!r}: {fault['msg']}"
+            for fault in error.errors(include_url=False)
+        )
+        raise StartError(f"these settings cannot be used: {faults}") from error
