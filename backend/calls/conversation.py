@@ -1,0 +1,349 @@
+"""One call's talk: runs the flow's steps through mouth and ears until the call ends.
+
+Decides nothing about words (the flow does) and nothing about audio (speaker and listener do).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from backend.calls.ports import Clock
+from backend.calls.recorder import TurnRecorder
+from backend.calls.speaker import Speaker, Utterance
+from backend.core.flow import Action, Flow, Step
+from backend.core.records import TurnRecord, TurnTimings
+from backend.core.sentences import sentences
+from backend.core.turns import (
+    BargeIn,
+    Expects,
+    SpeechResumed,
+    SpeechStarted,
+    TurnEnded,
+    TurnEvent,
+)
+from backend.errors import SpeechError
+
+log = logging.getLogger(__name__)
+
+_MAX_EVENTS = 256
+_KEY_PAUSE_MS = 2_500.0  # no further key for this long: those were all
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPressed:
+    """The caller pressed a key."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class SayRequest:
+    """Somebody outside wants this said, once the agent has finished or, with `interrupt`, now."""
+
+    text: str
+    interrupt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LineLost:
+    """The media socket is gone; the carrier was asked for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineRestored:
+    """A new media socket is there."""
+
+
+Event = TurnEvent | KeyPressed | SayRequest | LineLost | LineRestored
+
+
+class Conversation:
+    """The talk of one call. Feed `notify`; `run` returns the reason why it is over."""
+
+    def __init__(
+        self,
+        *,
+        flow: Flow,
+        speaker: Speaker,
+        recorder: TurnRecorder,
+        perform: Callable[[Action], Awaitable[str | None]],
+        expect: Callable[[Expects], None],
+        clock: Clock,
+    ) -> None:
+        """`perform` carries out an action and returns a sentence to say when it failed; `expect` tells the
+        ears what kind of answer comes next."""
+        self._flow, self._speaker, self._recorder = flow, speaker, recorder
+        self._perform, self._expect, self._clock = perform, expect, clock
+        self._events: asyncio.Queue[Event] = asyncio.Queue(_MAX_EVENTS)
+        self._waiting: asyncio.Task[Event] | None = None
+        self._keys = ""
+        self._turn = 0
+        self._cause = TurnTimings()
+        self._caller_speaks = False
+        self._line_up = True
+        self._cut: Utterance | None = None  # what a caller's sound interrupted, until it proves to be words
+
+    def notify(self, event: Event) -> None:
+        """Something happened. At most 256 wait; a caller cannot make more in the time they take."""
+        try:
+            self._events.put_nowait(event)
+        except asyncio.QueueFull:
+            log.error("conversation event dropped, %d are waiting: %s", _MAX_EVENTS, event)
+
+    async def run(self) -> str:
+        """Talk until the flow ends. Raises SpeechError when the voice fails, FlowError for a dead end."""
+        step = self._flow.start()
+        try:
+            while True:
+                unsaid = await self._speak(step)
+                if unsaid is not None:
+                    step = unsaid
+                    continue
+                ended = await self._act(step)
+                if ended:
+                    return ended
+                step = self._flow.proceed() if step.listen is None else await self._listen(step)
+        finally:
+            if self._waiting is not None:
+                self._waiting.cancel()
+
+    # --- speaking --------------------------------------------------------------------------------------
+
+    async def _speak(self, step: Step) -> Step | None:
+        """Say the step's words. A Step to say instead when they must be taken up again, else None."""
+        self._expect(step.listen.expects if step.listen else "any")
+        text = " ".join(step.say)
+        if not text:
+            return None
+        await self._line_restored()
+        index = self._next_turn()
+        cause, self._cause = replace(self._cause, text_ready_ms=self._clock()), TurnTimings()
+        speech = asyncio.create_task(self._speaker.say(text), name="say")
+        try:
+            cut_by = await self._attend(speech, step)
+            utterance = await speech
+        except SpeechError:
+            if (last := self._speaker.last) is not None:
+                self._record_agent(index, last, step, cause)
+            raise
+        finally:
+            speech.cancel()
+        self._record_agent(index, utterance, step, cause)
+        return await self._after_cut(step, utterance, cut_by) if utterance.interrupted else None
+
+    async def _attend(self, speech: asyncio.Task[Utterance], step: Step) -> Event | None:
+        """Follow events while we speak; the one that cut us short, if any."""
+        while (event := await self._next(None, unless=speech)) is not None:
+            self._track(event)
+            if isinstance(event, KeyPressed):
+                self._keys += event.digit
+            elif isinstance(event, TurnEnded):
+                self._record_caller(event)
+            if self._cuts(event, step):
+                await self._speaker.interrupt()
+                return event
+            if isinstance(event, SayRequest):
+                await asyncio.wait([speech])
+                if not speech.exception():
+                    await self._say_aside(event)
+        return None
+
+    def _cuts(self, event: Event, step: Step) -> bool:
+        match event:
+            case LineLost():
+                return True
+            case SayRequest(interrupt=interrupt):
+                return interrupt
+            case BargeIn() | KeyPressed():
+                return step.listen is not None and step.listen.interruptible
+            case _:
+                return False
+
+    async def _after_cut(self, step: Step, utterance: Utterance, cut_by: Event | None) -> Step | None:
+        match cut_by:
+            case LineLost():
+                await self._line_restored()
+                return _rest(step, utterance)
+            case SayRequest():
+                await self._say_aside(cut_by)
+                return None
+            case BargeIn():
+                self._cut = utterance
+                return None
+            case _:
+                return None
+
+    async def _say_aside(self, request: SayRequest) -> None:
+        index = self._next_turn()
+        utterance = await self._speaker.say(request.text)
+        self._record_agent(index, utterance, None, TurnTimings())
+
+    async def _act(self, step: Step) -> str | None:
+        """Carry out the step's actions; why the call is over, if it is."""
+        for action in step.actions:
+            problem = await self._perform(action)
+            if problem is not None:
+                await self._say_aside(SayRequest(problem, interrupt=False))
+                log.warning("action %s failed at node %s", action, step.node_id)
+        return f"flow ended at node {step.node_id}" if step.ends_call else None
+
+    # --- listening -------------------------------------------------------------------------------------
+
+    async def _listen(self, step: Step) -> Step:
+        listen = step.listen
+        assert listen is not None
+        cut, self._cut = self._cut, None
+        quiet_from_ms = self._clock()
+        typed, self._keys = self._keys, ""
+        if typed and (next_step := self._digits(typed, step)) is not None:
+            return next_step
+        while True:
+            patience_ms = _KEY_PAUSE_MS if typed else listen.silence_ms
+            timeout_ms = None
+            if patience_ms is not None and not self._caller_speaks:
+                timeout_ms = quiet_from_ms + patience_ms - self._clock()
+            event = await self._next(timeout_ms)
+            if event is None:
+                if typed:
+                    return self._keys_done(typed, self._flow.digits_done(), step)
+                return self._silence(quiet_from_ms)
+            self._track(event)
+            if isinstance(event, TurnEnded):
+                quiet_from_ms = self._clock()
+                self._record_caller(event)
+                if event.text:
+                    return self._heard(event)
+                if cut is not None and (rest := _rest(step, cut)) is not None:
+                    # A cough, a door: nobody said a word, so take up the thread where it was cut.
+                    return rest
+            elif isinstance(event, KeyPressed):
+                typed += event.digit
+                quiet_from_ms = self._clock()
+                if (next_step := self._digits(typed, step)) is not None:
+                    return next_step
+            elif isinstance(event, SayRequest):
+                await self._say_aside(event)
+                quiet_from_ms = self._clock()
+            elif isinstance(event, LineLost):
+                await self._line_restored()
+                quiet_from_ms = self._clock()
+
+    def _heard(self, ended: TurnEnded) -> Step:
+        self._cause = TurnTimings(
+            caller_speech_ended_ms=ended.speech_ended_ms,
+            recognised_ms=ended.recognised_ms,
+            turn_ended_ms=self._clock(),
+        )
+        return self._flow.heard(ended.text)
+
+    def _digits(self, typed: str, step: Step) -> Step | None:
+        next_step = self._flow.digits(typed)
+        return next_step and self._keys_done(typed, next_step, step)
+
+    def _keys_done(self, typed: str, next_step: Step, step: Step) -> Step:
+        now_ms = self._clock()
+        self._cause = TurnTimings(turn_ended_ms=now_ms)
+        self._recorder.add(
+            TurnRecord(self._next_turn(), "caller", typed, typed, now_ms, now_ms, step.node_id, via="dtmf")
+        )
+        return next_step
+
+    def _silence(self, quiet_from_ms: float) -> Step:
+        now_ms = self._clock()
+        self._cause = TurnTimings(turn_ended_ms=now_ms)
+        return self._flow.silence(int(now_ms - quiet_from_ms))
+
+    # --- events ----------------------------------------------------------------------------------------
+
+    async def _next(
+        self, timeout_ms: float | None, *, unless: asyncio.Task[Utterance] | None = None
+    ) -> Event | None:
+        """The next event; None when the time is up or `unless` is done first."""
+        if self._waiting is None:
+            self._waiting = asyncio.create_task(self._events.get(), name="next event")
+        timeout_s = None if timeout_ms is None else max(0.0, timeout_ms) / 1000
+        others = () if unless is None else (unless,)
+        await asyncio.wait([self._waiting, *others], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not self._waiting.done():
+            return None
+        event, self._waiting = self._waiting.result(), None
+        return event
+
+    async def _line_restored(self) -> None:
+        while not self._line_up:
+            event = await self._next(None)
+            if event is not None:
+                self._track(event)
+            if isinstance(event, KeyPressed):
+                self._keys += event.digit
+
+    def _track(self, event: Event) -> None:
+        if isinstance(event, SpeechStarted | SpeechResumed | BargeIn):
+            self._caller_speaks = True
+        elif isinstance(event, TurnEnded):
+            self._caller_speaks = False
+        elif isinstance(event, LineLost | LineRestored):
+            self._line_up = isinstance(event, LineRestored)
+            self._caller_speaks = False
+
+    # --- account ---------------------------------------------------------------------------------------
+
+    def _next_turn(self) -> int:
+        self._turn += 1
+        return self._turn - 1
+
+    def _record_caller(self, ended: TurnEnded) -> None:
+        if not ended.text:
+            return
+        timings = TurnTimings(
+            caller_speech_ended_ms=ended.speech_ended_ms,
+            recognised_ms=ended.recognised_ms,
+            turn_ended_ms=self._clock(),
+        )
+        self._recorder.add(
+            TurnRecord(
+                self._next_turn(),
+                "caller",
+                ended.text,
+                ended.text,
+                ended.started_ms,
+                ended.speech_ended_ms,
+                self._flow.node_id,
+                timings=timings,
+            )
+        )
+
+    def _record_agent(self, index: int, utterance: Utterance, step: Step | None, cause: TurnTimings) -> None:
+        timings = replace(
+            cause,
+            first_chunk_ms=utterance.first_chunk_ms,
+            first_frame_ms=utterance.first_frame_ms,
+            heard_ms=utterance.heard_from_ms,
+        )
+        self._recorder.add(
+            TurnRecord(
+                index,
+                "agent",
+                utterance.text,
+                utterance.heard_text,
+                utterance.heard_from_ms or utterance.started_ms,
+                utterance.ended_ms or self._clock(),
+                step.node_id if step else None,
+                interrupted=utterance.interrupted,
+                route=utterance.route,
+                timings=timings,
+            )
+        )
+
+
+def _rest(step: Step, utterance: Utterance) -> Step | None:
+    """The step with what was not heard yet, from the start of the sentence where it was cut."""
+    heard = len(utterance.heard_text.split())
+    for number, piece in enumerate(pieces := sentences(utterance.text)):
+        heard -= len(piece.split())
+        if heard < 0:
+            return replace(step, say=tuple(pieces[number:]))
+    return None

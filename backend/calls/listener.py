@@ -1,0 +1,105 @@
+"""The agent's ears: G.711 from the line → voice activity → turns → words.
+
+Tells `on_event` of speech, interruptions and finished turns. Does not decide what they mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from backend.calls.ports import Clock, Transcriber, VoiceDetector
+from backend.core.g711 import BYTES_PER_MS, RATE_HZ, Codec
+from backend.core.turns import SpeechPaused, TurnEvent, TurnPolicy, TurnTaker, wait_ms
+from backend.errors import HearingError
+
+WINDOW_MS = 32.0
+_BYTES_PER_MS = BYTES_PER_MS * 2  # int16
+_PRE_ROLL_MS = 320.0  # kept from before the detected start: soft onsets carry consonants
+_MAX_TURN_MS = 60_000.0
+
+
+class Listener:
+    """One caller's ears. `push` audio as it comes; recognition runs in `tasks`, off the audio path."""
+
+    def __init__(
+        self,
+        *,
+        codec: Codec,
+        detector: VoiceDetector,
+        transcriber: Transcriber,
+        policy: TurnPolicy,
+        clock: Clock,
+        tasks: asyncio.TaskGroup,
+        agent_speaking: Callable[[], bool],
+        on_event: Callable[[TurnEvent], None],
+        on_deaf: Callable[[HearingError], None],
+    ) -> None:
+        self.turns = TurnTaker(policy)
+        self._codec, self._detector, self._transcriber = codec, detector, transcriber
+        self._clock, self._tasks = clock, tasks
+        self._agent_speaking, self._on_event, self._on_deaf = agent_speaking, on_event, on_deaf
+        self._audio = bytearray()
+        self._samples = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def push(self, g711: bytes) -> None:
+        """The next audio from the line, in the leg's codec."""
+        pcm16 = self._codec.decode(g711)
+        self._samples += len(g711)
+        self._keep(pcm16)
+        probabilities = self._detector.push(pcm16)
+        rest_ms = (self._samples * 1000 / RATE_HZ) % WINDOW_MS
+        start_ms = self._clock() - rest_ms - len(probabilities) * WINDOW_MS
+        for probability in probabilities:
+            end_ms = start_ms + WINDOW_MS
+            speaking = self._agent_speaking()
+            for event in self.turns.window(probability, start_ms, end_ms, agent_speaking=speaking):
+                self._handle(event)
+            start_ms = end_ms
+        self._check()
+
+    def close(self) -> None:
+        """No more events."""
+        self._stop_timer()
+
+    def _handle(self, event: TurnEvent) -> None:
+        if isinstance(event, SpeechPaused):
+            self._tasks.create_task(self._recognise(event.pause, bytes(self._audio)), name="recognise")
+        else:
+            self._on_event(event)
+
+    async def _recognise(self, pause: int, pcm16: bytes) -> None:
+        try:
+            text = await self._transcriber.transcribe(pcm16)
+        except HearingError as error:
+            self._on_deaf(error)
+            text = ""
+        now_ms = self._clock()
+        self.turns.recognised(pause, text, now_ms)
+        self._stop_timer()
+        # The line may fall silent altogether; the wait must end all the same.
+        delay_ms = wait_ms(text, self.turns.expects, self.turns.policy)
+        self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self._check)
+        self._check()
+
+    def _check(self) -> None:
+        ended = self.turns.due(self._clock())
+        if ended is not None:
+            self._stop_timer()
+            self._trim(_PRE_ROLL_MS)
+            self._on_event(ended)
+
+    def _keep(self, pcm16: bytes) -> None:
+        self._audio += pcm16
+        self._trim(_MAX_TURN_MS if self.turns.speaking else _PRE_ROLL_MS)
+
+    def _trim(self, keep_ms: float) -> None:
+        surplus = len(self._audio) - int(keep_ms * _BYTES_PER_MS)
+        if surplus > 0:
+            del self._audio[:surplus]
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,443 @@
+"""One live call: carrier events and the media socket in, commands out, from first ring to last row written.
+
+The machine in `backend.core.call` decides; this carries out. It owns every task of its call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from backend.calls.conversation import Conversation, KeyPressed, LineLost, LineRestored, SayRequest
+from backend.calls.listener import Listener
+from backend.calls.ports import Clock, MediaSocket, SpeechRoute, Transcriber, VoiceDetector
+from backend.calls.recorder import Store, TurnRecorder
+from backend.calls.speaker import Speaker
+from backend.core import call as commands
+from backend.core.agent import Agent
+from backend.core.call import CallMachine, Command
+from backend.core.dtmf import DtmfMerger, Source
+from backend.core.flow import Action, Flow, Hangup, SendDtmf, Transfer
+from backend.core.media import (
+    AudioIn,
+    CarrierFault,
+    DtmfIn,
+    Ignored,
+    MarkReturned,
+    MediaSession,
+    Started,
+    Stopped,
+    UnsupportedLeg,
+)
+from backend.core.records import CallRecord
+from backend.core.turns import Expects, TurnPolicy
+from backend.errors import CallGone, CarrierError, FlowError, HearingError, SpeechError, StorageError
+
+log = logging.getLogger(__name__)
+
+_MAX_INBOX = 200
+_APOLOGY = "I'm sorry, we are having a technical problem. Please call again later. Goodbye."
+_APOLOGY_S = 6.0
+
+
+class Carrier(Protocol):
+    """What a call needs of the carrier. See `backend.telnyx.control`."""
+
+    async def answer(self, call_control_id: str, *, command_id: str) -> None: ...
+
+    async def start_streaming(
+        self, call_control_id: str, *, stream_url: str, auth_token: str, codec: str = ..., command_id: str
+    ) -> None: ...
+
+    async def hangup(self, call_control_id: str, *, command_id: str) -> None: ...
+
+    async def transfer(self, call_control_id: str, *, to: str, command_id: str) -> None: ...
+
+    async def send_dtmf(self, call_control_id: str, *, digits: str, command_id: str) -> None: ...
+
+    async def speak(self, call_control_id: str, *, text: str, language: str, command_id: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallParts:
+    """What every call is made of; given once, by the composition root."""
+
+    carrier: Carrier
+    store: Store
+    transcriber: Transcriber
+    make_detector: Callable[[], VoiceDetector]
+    make_route: Callable[[Agent], SpeechRoute]
+    clock: Clock
+    media_url: str
+    """`wss://…/media`, what the carrier can reach."""
+
+
+class LiveCall:
+    """A call under way. `run` returns when it is over and everything about it is stored."""
+
+    def __init__(self, record: CallRecord, agent: Agent, variables: dict[str, str], parts: CallParts) -> None:
+        self.record, self.agent, self._parts = record, agent, parts
+        self.machine = CallMachine(record.direction)
+        self.media_token = ""
+        self.auth_token = ""
+        self._variables = variables
+        self._inbox: asyncio.Queue[Callable[[], list[Command]]] = asyncio.Queue(_MAX_INBOX)
+        self._recorder = TurnRecorder(parts.store, record.id)
+        self._route = parts.make_route(agent)
+        self._dtmf = DtmfMerger()
+        self._socket: MediaSocket | None = None
+        self._conversation: Conversation | None = None
+        self._speaker: Speaker | None = None
+        self._listener: Listener | None = None
+        self._talk: asyncio.Task[None] | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._started_ms = 0.0
+        self._commands = 0
+        self._transferred = False
+        self.error: str | None = None
+        self.finished = asyncio.Event()
+
+    # --- told from outside -----------------------------------------------------------------------------
+
+    def tell(self, what: Callable[[], list[Command]]) -> None:
+        """Something happened to the call: a method of its machine, to be run in the call's own order."""
+        try:
+            self._inbox.put_nowait(what)
+        except asyncio.QueueFull:
+            log.error("call %s: event dropped, %d are waiting", self.record.id, _MAX_INBOX)
+
+    def key_pressed(self, digit: str, source: Source) -> None:
+        """The caller pressed a key, as told by the media socket or by a webhook."""
+        if self._dtmf.accept(source) and self._conversation is not None:
+            self._conversation.notify(KeyPressed(digit))
+
+    def say(self, text: str, *, interrupt: bool) -> bool:
+        """Have the agent say something. False when it cannot speak now."""
+        if self._conversation is None or self.machine.over:
+            return False
+        self._conversation.notify(SayRequest(text, interrupt))
+        return True
+
+    async def dialled(self, call_control_id: str, call_session_id: str | None) -> None:
+        """The carrier gave our outbound call its id."""
+        await self._update(call_control_id=call_control_id, call_session_id=call_session_id)
+        self.tell(self.machine.dialled)
+
+    def next_command_id(self, name: str) -> str:
+        """An id that makes a retried command harmless."""
+        self._commands += 1
+        return f"{self.record.id}-{self._commands}-{name}"
+
+    # --- life ------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """From first ring to the last row. Cancelling it hangs up."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                writer = tasks.create_task(self._recorder.run(), name="recorder")
+                warm_up = tasks.create_task(self._warm_up(), name="warm up")
+                self._started_ms = self._parts.clock()
+                try:
+                    await self._live()
+                finally:
+                    await self._stop_talking()
+                    warm_up.cancel()
+                    await self._store_the_end()
+                    writer.cancel()
+        finally:
+            self.finished.set()
+            await self._route.aclose()
+
+    async def _live(self) -> None:
+        if self.record.direction == "inbound":
+            await self._obey(self.machine.rang())
+        while not self.machine.over:
+            try:
+                async with asyncio.timeout(self.machine.patience_s):
+                    what = await self._inbox.get()
+            except TimeoutError:
+                what = self.machine.timed_out
+            await self._obey(what())
+
+    async def _obey(self, orders: list[Command]) -> None:
+        for order in orders:
+            match order:
+                case commands.Answer():
+                    await self._command("answer", self._answer)
+                case commands.StartStreaming():
+                    await self._update(state="answered", answered_at=self.record.answered_at or _now())
+                    await self._command("start streaming", self._start_streaming)
+                case commands.HangUp(reason):
+                    log.info("call %s: hanging up: %s", self.record.id, reason)
+                    await self._command("hang up", self._hang_up)
+                case commands.Finish(state, cause, source):
+                    await self._update(state=state, hangup_cause=cause, hangup_source=source, ended_at=_now())
+
+    async def _command(self, name: str, command: Callable[[], Any]) -> None:
+        try:
+            await command()
+        except CallGone:
+            self.tell(self.machine.gone)
+        except CarrierError as error:
+            log.error("call %s: cannot %s: %s", self.record.id, name, error)
+            self.error = self.error or f"cannot {name}: {error}"
+            if name == "hang up":
+                self.tell(lambda: self.machine.hung_up("hangup_failed", "backend"))
+            else:
+                self.tell(lambda: self.machine.hang_up(f"cannot {name}"))
+
+    @property
+    def _ccid(self) -> str:
+        return self.record.call_control_id or ""
+
+    async def _answer(self) -> None:
+        await self._parts.carrier.answer(self._ccid, command_id=self.next_command_id("answer"))
+
+    async def _hang_up(self) -> None:
+        await self._parts.carrier.hangup(self._ccid, command_id=self.next_command_id("hangup"))
+
+    async def _start_streaming(self) -> None:
+        self.media_token, self.auth_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+        await self._parts.carrier.start_streaming(
+            self._ccid,
+            stream_url=f"{self._parts.media_url}/{self.media_token}",
+            auth_token=self.auth_token,
+            command_id=self.next_command_id("stream"),
+        )
+
+    async def _warm_up(self) -> None:
+        try:
+            await self._route.connect()
+        except SpeechError as error:
+            # Not the end yet: the voice may be back by the time somebody picks up.
+            log.warning("call %s: %s", self.record.id, error)
+
+    async def _store_the_end(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5.0):
+                await self._recorder.flush()
+        if not self.machine.over:
+            # Cancelled from outside, as on shutdown: the caller must not be left with a dead line.
+            await self._command("hang up", self._hang_up)
+            await self._update(
+                state="ended", hangup_cause="shutdown", hangup_source="backend", ended_at=_now()
+            )
+        await self._update(error=self.error, variables=dict(self._variables))
+
+    async def _update(self, **changes: object) -> None:
+        try:
+            self.record = await self._parts.store.update(self.record.id, **changes)
+        except StorageError as error:
+            log.error("call %s: not stored: %s: %s", self.record.id, changes, error)
+
+    # --- media -----------------------------------------------------------------------------------------
+
+    def claims(self, token: str, auth_token: str | None) -> bool:
+        """Whether a media socket with these tokens is the one asked for. A token serves once."""
+        if not self.media_token or not secrets.compare_digest(token.encode(), self.media_token.encode()):
+            return False
+        if auth_token is not None and not secrets.compare_digest(
+            auth_token.encode(), self.auth_token.encode()
+        ):
+            return False
+        self.media_token = ""
+        return not self.machine.over
+
+    async def attach(self, socket: MediaSocket) -> None:
+        """Serve a media socket until it closes or the call is over."""
+        session = MediaSession()
+        reader = asyncio.create_task(self._read(socket, session), name="media")
+        over = asyncio.create_task(self.finished.wait(), name="call over")
+        try:
+            await asyncio.wait([reader, over], return_when=asyncio.FIRST_COMPLETED)
+            if reader.done():
+                reader.result()
+        except UnsupportedLeg as error:
+            log.error("call %s: %s", self.record.id, error)
+            self.error = str(error)
+            self.tell(lambda: self.machine.hang_up("unsupported codec"))
+        finally:
+            reader.cancel()
+            over.cancel()
+            if self._socket is socket:
+                self._socket = None
+                if self._conversation is not None:
+                    self._conversation.notify(LineLost())
+                self.tell(self.machine.media_lost)
+            await socket.close()
+
+    async def _read(self, socket: MediaSocket, session: MediaSession) -> None:
+        while (frame := await socket.receive()) is not None:
+            for event in session.receive(frame):
+                match event:
+                    case AudioIn(g711):
+                        if self._listener is not None:
+                            self._listener.push(g711)
+                    case MarkReturned(name):
+                        if self._speaker is not None:
+                            self._speaker.mark_returned(name)
+                    case DtmfIn(digit):
+                        self.key_pressed(digit, "media")
+                    case Started():
+                        self._line_is_up(socket, event)
+                    case Stopped():
+                        return
+                    case CarrierFault(code, detail):
+                        log.warning(
+                            "call %s: carrier could not use a frame: %s %s", self.record.id, code, detail
+                        )
+                    case Ignored(reason):
+                        log.debug("call %s: media frame ignored: %s", self.record.id, reason)
+
+    def _line_is_up(self, socket: MediaSocket, started: Started) -> None:
+        self._socket = socket
+        if self._conversation is not None:
+            self._conversation.notify(LineRestored())
+        else:
+            assert self._tasks is not None
+            self._begin(started)
+        self.tell(self._in_progress)
+
+    def _in_progress(self) -> list[Command]:
+        orders = self.machine.media_attached()
+        if self._tasks is not None and not self.machine.over:
+            self._tasks.create_task(self._update(state="in_progress"), name="store state")
+        return orders
+
+    async def _send(self, frame: str) -> None:
+        """To the carrier; into the void while its socket is gone, since the clock of speech goes on."""
+        if self._socket is not None:
+            try:
+                await self._socket.send(frame)
+            except ConnectionError:
+                log.debug("call %s: frame lost, the media socket is gone", self.record.id)
+
+    # --- talk ------------------------------------------------------------------------------------------
+
+    def _begin(self, started: Started) -> None:
+        """The line is up for the first time: the call's clock starts, and the talk."""
+        assert self._tasks is not None
+        zero_ms = self._parts.clock()
+
+        def clock() -> float:
+            return self._parts.clock() - zero_ms
+
+        turns = self.agent.turns
+        self._speaker = Speaker(
+            self._send,
+            self._route,
+            codec=started.codec,
+            clock=clock,
+            speaker_id=self.agent.sesame_settings.speaker_id,
+        )
+        self._listener = Listener(
+            codec=started.codec,
+            detector=self._parts.make_detector(),
+            transcriber=self._parts.transcriber,
+            policy=TurnPolicy(
+                end_of_turn_ms=turns.end_of_turn_ms,
+                yes_no_ms=min(TurnPolicy().yes_no_ms, turns.end_of_turn_ms),
+                incomplete_ms=turns.incomplete_ms,
+                digits_ms=turns.digits_ms,
+                min_speech_ms=turns.min_speech_ms,
+                barge_in=turns.barge_in,
+            ),
+            clock=clock,
+            tasks=self._tasks,
+            agent_speaking=lambda: self._speaker is not None and self._speaker.speaking,
+            on_event=lambda event: self._conversation.notify(event) if self._conversation else None,
+            on_deaf=self._deaf,
+        )
+        flow = Flow(self.agent, self._variables)
+        self._variables = flow.variables
+        self._conversation = Conversation(
+            flow=flow,
+            speaker=self._speaker,
+            recorder=self._recorder,
+            perform=self._perform,
+            expect=self._expect,
+            clock=clock,
+        )
+        self._talk = self._tasks.create_task(
+            self._converse(self._conversation, self._speaker), name="conversation"
+        )
+
+    async def _converse(self, conversation: Conversation, speaker: Speaker) -> None:
+        sender = asyncio.create_task(speaker.run(), name="playout")
+        try:
+            async with asyncio.timeout(self.agent.limits.max_call_seconds):
+                reason = await conversation.run()
+        except TimeoutError:
+            reason = f"the call reached its limit of {self.agent.limits.max_call_seconds} s"
+        except (SpeechError, FlowError) as error:
+            log.error("call %s: %s", self.record.id, error)
+            self.error = str(error)
+            reason = "the agent could not go on"
+            await self._apologise()
+        finally:
+            sender.cancel()
+        if not self._transferred:
+            self.tell(lambda: self.machine.hang_up(reason))
+
+    async def _apologise(self) -> None:
+        """In the carrier's own voice: ours is what failed."""
+        try:
+            await self._parts.carrier.speak(
+                self._ccid,
+                text=_APOLOGY,
+                language=self.agent.language,
+                command_id=self.next_command_id("apologise"),
+            )
+        except CarrierError as error:
+            log.error("call %s: cannot apologise either: %s", self.record.id, error)
+            return
+        await asyncio.sleep(_APOLOGY_S)
+
+    async def _perform(self, action: Action) -> str | None:
+        try:
+            match action:
+                case Transfer(to):
+                    await self._parts.carrier.transfer(
+                        self._ccid, to=to, command_id=self.next_command_id("transfer")
+                    )
+                    self._transferred = True
+                case SendDtmf(digits):
+                    await self._parts.carrier.send_dtmf(
+                        self._ccid, digits=digits, command_id=self.next_command_id("dtmf")
+                    )
+                case Hangup():
+                    pass  # the conversation ends, and with it the call
+                case other:
+                    log.warning("call %s: this version cannot do %s yet", self.record.id, other)
+        except CarrierError as error:
+            log.error("call %s: %s", self.record.id, error)
+            self.error = str(error)
+            if isinstance(action, Transfer):
+                return "I'm sorry, I could not connect you. Please call again later."
+        return None
+
+    def _expect(self, expects: Expects) -> None:
+        if self._listener is not None:
+            self._listener.turns.expects = expects
+
+    def _deaf(self, error: HearingError) -> None:
+        log.error("call %s: %s", self.record.id, error)
+        self.error = self.error or str(error)
+
+    async def _stop_talking(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        if self._talk is not None:
+            self._talk.cancel()
+            await asyncio.wait([self._talk], timeout=2.0)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,231 @@
+"""The Sesame speech server over its WebSocket: text in, 24 kHz PCM out, one connection kept for a call.
+
+The wire is docs/reference/speech-server.md. Knows nothing of telephones, of routing or of what to do when
+it fails: it raises SpeechError and leaves the connection either usable or closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+
+from backend.errors import SpeechError, SpeechFailure
+
+RATE_HZ = 24_000
+_MAX_MESSAGE_BYTES = 1 << 20
+_QUEUED_MESSAGES = (
+    64  # unread chunks held here before the server is made to wait: 13 s of speech at the default size
+)
+_KNOWN_FAILURES: dict[str, SpeechFailure] = {
+    "bad_request": "bad_request",
+    "busy": "busy",
+    "out_of_memory": "out_of_memory",
+    "generation_failed": "generation_failed",
+    "not_ready": "not_ready",
+}
+
+
+class SesameWebSocketService:
+    """One call's connection to a Sesame speech server.
+
+    `stream_tts` connects when need be; `connect` beforehand (while the telephone rings) saves that time.
+    One utterance at a time: a second `stream_tts` waits for the first to end or be closed.
+    """
+
+    name = "sesame_ws"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        connect_timeout_s: float = 5.0,
+        first_audio_timeout_s: float = 6.0,
+        chunk_timeout_s: float = 4.0,
+    ) -> None:
+        """`url` is the server's `/ws/generate`; `settings` go into every request (temperature, voice, …)."""
+        self.url = url
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._settings = dict(settings or {})
+        self._connect_timeout_s = connect_timeout_s
+        self._first_audio_timeout_s, self._chunk_timeout_s = first_audio_timeout_s, chunk_timeout_s
+        self._connection: ClientConnection | None = None
+        self._turn = asyncio.Lock()
+        self._numbers = itertools.count(1)
+
+    async def connect(self) -> None:
+        """Open the connection unless it is open. Raises SpeechError (unreachable, unauthorized, busy)."""
+        async with self._turn:
+            await self._open()
+
+    async def stream_tts(self, text: str, speaker_id: int = 0) -> AsyncGenerator[bytes]:
+        """Speech for `text`: int16 little-endian mono PCM at 24 kHz, in chunks as the server makes them.
+
+        Closing the generator early cancels the request at the server. A stale connection is replaced once,
+        before anything was heard. Raises SpeechError; `no_audio` when non-empty text gave no sound.
+        """
+        if not text.strip():
+            return
+        async with self._turn:
+            request_id = f"u{next(self._numbers)}"
+            first = await self._request(text, speaker_id, request_id)
+            finished = False
+            try:
+                yield first
+                while (message := await self._next(request_id, self._chunk_timeout_s)) is not None:
+                    yield message
+                finished = True
+            finally:
+                if not finished:
+                    await self._abandon(request_id)
+
+    async def aclose(self) -> None:
+        """Close the connection, within a second."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await _close(connection)
+
+    # --- one request -----------------------------------------------------------------------------------
+
+    async def _request(self, text: str, speaker_id: int, request_id: str) -> bytes:
+        """Ask, and wait for the first sound. A kept connection that has died is replaced once."""
+        kept = self._connection is not None
+        try:
+            return await self._ask(text, speaker_id, request_id)
+        except SpeechError as error:
+            if not (kept and error.reason == "closed"):
+                raise
+        return await self._ask(text, speaker_id, request_id)
+
+    async def _ask(self, text: str, speaker_id: int, request_id: str) -> bytes:
+        connection = await self._open()
+        request = {**self._settings, "text": text, "speaker_id": speaker_id, "request_id": request_id}
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await connection.send(json.dumps(request))
+        except (TimeoutError, websockets.ConnectionClosed, OSError) as error:
+            raise await self._lost(error) from error
+        try:
+            first = await self._next(request_id, self._first_audio_timeout_s)
+        except asyncio.CancelledError:
+            await self._abandon(request_id)
+            raise
+        if first is None:
+            raise self._error("no_audio", f"the speech server gave no sound for {len(text)} characters")
+        return first
+
+    async def _next(self, request_id: str, timeout_s: float) -> bytes | None:
+        """The next chunk, or None when the request is done."""
+        connection = self._connection
+        if connection is None:
+            raise self._error("closed", "the connection was closed while speaking")
+        while True:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    message = await connection.recv()
+            except TimeoutError as error:
+                await self.aclose()
+                raise self._error("timeout", f"no audio for {timeout_s:g} s") from error
+            except (websockets.ConnectionClosed, OSError) as error:
+                raise await self._lost(error) from error
+            if isinstance(message, bytes):
+                if message:
+                    return message
+                continue
+            if await self._is_done(message, request_id):
+                return None
+
+    async def _is_done(self, message: str, request_id: str) -> bool:
+        """Whether a text message ends our request. Raises SpeechError when it reports a failure."""
+        try:
+            reply = json.loads(message)
+        except json.JSONDecodeError as error:
+            await self.aclose()
+            raise self._error("protocol", "the speech server sent text that is not JSON") from error
+        if not isinstance(reply, dict) or reply.get("request_id", request_id) != request_id:
+            return False
+        if "error" in reply:
+            code = str(reply["error"])
+            known = _KNOWN_FAILURES.get(code)
+            raise self._error(
+                known or "generation_failed", f"{code}: {reply.get('message', 'no reason given')}"
+            )
+        return bool(reply.get("done"))
+
+    async def _abandon(self, request_id: str) -> None:
+        """Cancel a running request and read the line clean, so that the connection can be used again."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            async with asyncio.timeout(1.0):
+                await connection.send(json.dumps({"cancel": request_id}))
+                while True:
+                    message = await connection.recv()
+                    if isinstance(message, str) and await self._is_done(message, request_id):
+                        return
+        except (TimeoutError, SpeechError, websockets.ConnectionClosed, OSError):
+            # It did not answer for itself in time: a fresh connection is cheaper than a doubtful one.
+            await self.aclose()
+
+    # --- connection ------------------------------------------------------------------------------------
+
+    async def _open(self) -> ClientConnection:
+        if self._connection is not None:
+            return self._connection
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                self._connection = await connect(
+                    self.url,
+                    additional_headers=self._headers,
+                    compression=None,
+                    max_size=_MAX_MESSAGE_BYTES,
+                    max_queue=_QUEUED_MESSAGES,
+                    open_timeout=None,
+                    ping_interval=10,
+                    ping_timeout=10,
+                    close_timeout=1,
+                    proxy=None,
+                )
+        except TimeoutError as error:
+            raise self._error("timeout", f"no connection within {self._connect_timeout_s:g} s") from error
+        except websockets.InvalidStatus as error:
+            raise self._refused(error) from error
+        except (OSError, websockets.WebSocketException) as error:
+            raise self._error("unreachable", f"cannot connect: {error}") from error
+        return self._connection
+
+    def _refused(self, error: websockets.InvalidStatus) -> SpeechError:
+        status = error.response.status_code
+        if status in (401, 403):
+            return self._error("unauthorized", f"refused with HTTP {status}: check SESAME_API_KEY")
+        if status in (429, 503):
+            return self._error("busy", f"the server is full or starting (HTTP {status})")
+        return self._error("unreachable", f"not a speech server, or the wrong address (HTTP {status})")
+
+    async def _lost(self, error: Exception) -> SpeechError:
+        await self.aclose()
+        if isinstance(error, websockets.ConnectionClosed) and error.rcvd is not None:
+            if error.rcvd.code == 1008:
+                return self._error("unauthorized", "the speech server refused the key: check SESAME_API_KEY")
+            if error.rcvd.code == 1013:
+                return self._error("busy", "the speech server is overloaded")
+        return self._error("closed", f"the connection was lost: {error}")
+
+    def _error(self, reason: SpeechFailure, what: str) -> SpeechError:
+        return SpeechError(f"Sesame speech server at {self.url}: {what}", route=self.name, reason=reason)
+
+
+async def _close(connection: ClientConnection) -> None:
+    try:
+        async with asyncio.timeout(1.0):
+            await connection.close()
+    except (TimeoutError, OSError):
+        connection.transport.abort()
