@@ -15,6 +15,10 @@ from typing import Any
 import orjson
 
 from backend.core.g711 import FRAME_BYTES, Codec
+from backend.errors import BackendError
+
+_KEYS = frozenset("0123456789*#ABCD")
+_MAX_NUMBER_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Ignored:
 MediaEvent = Connected | Started | AudioIn | DtmfIn | MarkReturned | Stopped | CarrierFault | Ignored
 
 
-class UnsupportedLeg(Exception):
+class UnsupportedLeg(BackendError):
     """The leg's codec is none of ours; the message names it."""
 
 
@@ -88,6 +92,7 @@ class MediaSession:
     """One media socket's receiving side: feed it text frames, get events."""
 
     def __init__(self, *, reorder_frames: int = 5) -> None:
+        self._depth = reorder_frames
         self._order = _Reorder(reorder_frames)
         self._codec = Codec.PCMU
 
@@ -108,7 +113,7 @@ class MediaSession:
             case "start":
                 return [self._start(message)]
             case "dtmf":
-                return [DtmfIn(str(_part(message, "dtmf").get("digit", "")))]
+                return [_key(_part(message, "dtmf").get("digit"))]
             case "mark":
                 return [MarkReturned(str(_part(message, "mark").get("name", "")))]
             case "stop":
@@ -124,14 +129,15 @@ class MediaSession:
     def _start(self, message: Mapping[str, Any]) -> Started:
         start = _part(message, "start")
         media_format = _part(start, "media_format")
-        encoding = str(media_format.get("encoding", "PCMU")).upper()
-        rate, channels = str(media_format.get("sample_rate", 8000)), str(media_format.get("channels", 1))
+        encoding = str(media_format.get("encoding") or "PCMU").upper()
+        rate, channels = str(media_format.get("sample_rate") or 8000), str(media_format.get("channels") or 1)
         if encoding not in Codec.__members__ or rate != "8000" or channels != "1":
             raise UnsupportedLeg(
                 f"the leg speaks {encoding} at {rate} Hz with {channels} channel(s); "
                 "only PCMU and PCMA at 8000 Hz mono are supported"
             )
         self._codec = Codec[encoding]
+        self._order = _Reorder(self._depth)  # a stream that starts numbers its frames anew
         return Started(str(message.get("stream_id", "")), str(start.get("call_control_id", "")), self._codec)
 
     def _media(self, media: Mapping[str, Any]) -> list[MediaEvent]:
@@ -142,7 +148,7 @@ class MediaSession:
         except (binascii.Error, TypeError, ValueError) as error:
             return [Ignored(f"media payload is not base64: {error}")]
         chunk = str(media.get("chunk", ""))
-        if not chunk.isdecimal():
+        if not chunk.isdecimal() or len(chunk) > _MAX_NUMBER_DIGITS:
             return [AudioIn(payload)] if payload else []
         return [AudioIn(g711) for g711 in self._order.push(int(chunk), payload, self._codec.silence)]
 
@@ -154,22 +160,30 @@ class _Reorder:
     """Puts numbered frames in order, waiting for a late one until `depth` later ones have come.
 
     A frame that stays away is replaced by silence, so that time on the line keeps its length; one that
-    comes later still is dropped.
+    comes later still is dropped. Numbers that leap, forwards or back, are a new beginning.
     """
 
     _MAX_FILL = 50  # a second; a longer jump in the numbers is a new beginning, not a loss
+    _RESTART_RUN = 3  # frames in a row from far back: one alone is a straggler, these are a new numbering
 
     def __init__(self, depth: int) -> None:
         self._depth = depth
         self._next: int | None = None
         self._early: dict[int, bytes] = {}
+        self._far_back = 0
 
     def push(self, number: int, payload: bytes, silence: bytes) -> Iterator[bytes]:
         if self._next is None:
-            self._next = number
+            # Frames count from 1: the very first ones may be out of order, too.
+            self._next = 1 if 1 <= number <= self._depth + 1 else number
         if number < self._next:
-            return
-        self._early[number] = payload
+            self._far_back = self._far_back + 1 if self._next - number > self._MAX_FILL else 0
+            if self._far_back < self._RESTART_RUN:
+                return
+            yield from self.drain(silence)
+            self._next = number
+        self._far_back = 0
+        self._early.setdefault(number, payload)
         yield from self._ready()
         if len(self._early) > self._depth:
             yield from self._skip_gap(silence)
@@ -206,6 +220,11 @@ def mark_frame(name: str) -> str:
 
 CLEAR_FRAME = '{"event":"clear"}'
 """Stop playing, empty the carrier's queue; every queued mark comes back."""
+
+
+def _key(digit: object) -> DtmfIn | Ignored:
+    key = str(digit).upper()
+    return DtmfIn(key) if key in _KEYS else Ignored(f"no such key: {digit!r}")
 
 
 def _part(message: Mapping[str, Any], key: str) -> Mapping[str, Any]:

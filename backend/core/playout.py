@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from backend.core.g711 import BYTES_PER_MS, FRAME_BYTES, FRAME_MS, Codec
 
 _GUESS_MS_PER_CHARACTER = 62.0  # English at a telephone agent's pace, for speech whose end is not known yet
+_MARK_PATIENCE_MS = 1_000.0  # a mark overdue by more is lost; the clock is believed instead
+_DRY_MS = 2.0 * FRAME_MS  # with less than this at the carrier, a short frame goes out padded
+_TIMER_SLACK_MS = 1.0  # a timer that wakes a hair early must not spin
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,10 @@ Send = SendMedia | SendMark
 class _Piece:
     utterance: int
     text: str
-    start: int  # byte offsets in everything ever pushed
-    end: int | None = None  # None while audio is still coming
+    start: int  # byte offsets in everything ever pushed: its audio so far is start to stop
+    stop: int
+    ended: bool = False  # no more audio comes
+    last: bool = False  # of its utterance
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +52,14 @@ class _Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class _InFlight:
+    offset: int
+    reckoned_ms: float  # when the carrier should reach it
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
-    """What the caller has heard of an utterance. `complete` when all of its audio was played."""
+    """What the caller has heard of an utterance. `complete` when it was finished and all its audio played."""
 
     text: str
     complete: bool
@@ -63,14 +74,17 @@ class Playout:
 
     def __init__(self, codec: Codec, *, lead_ms: float = 600.0, chunk_ms: float = 200.0) -> None:
         self.codec = codec
-        self.lead_ms, self.chunk_ms = lead_ms, chunk_ms
+        self.lead_ms = lead_ms
+        # At most half the lead, so that the line is never empty when the next chunk is due.
+        self.chunk_ms = max(FRAME_MS, min(chunk_ms, lead_ms / 2))
         self.generation = 0
         self.underruns = 0
         self._pending = bytearray()
         self._marks: deque[_Mark] = deque()
-        self._in_flight: dict[str, int] = {}  # name → offset of marks the carrier holds
+        self._in_flight: dict[str, _InFlight] = {}  # marks the carrier holds, by name
         self._pieces: list[_Piece] = []
         self._pushed = self._sent = 0
+        self._played = 0.0  # at least this much was played
         self._sealed = False  # nothing more comes: a tail under 20 ms may be padded
         self._line_end_ms = 0.0  # when the carrier runs dry
         self._late_ms = 0.0  # how much later than reckoned the carrier plays, by its marks
@@ -79,27 +93,36 @@ class Playout:
 
     def begin(self, utterance: int, text: str) -> None:
         """The next audio says `text`; `utterance` numbers the turn it belongs to."""
-        first = not any(piece.utterance == utterance for piece in self._pieces)
         self._sealed = False
-        if first:
+        if not any(piece.utterance == utterance for piece in self._pieces):
             # Its return tells when the caller began to hear this utterance: one frame after the start.
             self._marks.append(_Mark(self._pushed + FRAME_BYTES, self._name("start", utterance)))
-        self._pieces.append(_Piece(utterance, text, self._pushed))
+        self._pieces.append(_Piece(utterance, text, self._pushed, self._pushed))
 
     def push(self, g711: bytes) -> None:
-        """Audio of the current piece, any length."""
+        """Audio of the current piece, any length. Dropped when `clear` came since `begin`: it is stale."""
+        if not self._pieces:
+            return
         self._pending += g711
         self._pushed += len(g711)
+        if not self._pieces[-1].ended:
+            self._pieces[-1].stop = self._pushed
 
     def end(self) -> None:
-        """The current piece has all its audio; a mark follows it."""
-        piece = self._pieces[-1]
-        piece.end = self._pushed
+        """The current piece has all its audio; a mark follows it. Without one, as after `clear`: nothing."""
+        if not self._pieces or self._pieces[-1].ended:
+            return
+        self._pieces[-1].ended = True
         self._marks.append(_Mark(self._pushed, self._name("end", len(self._pieces) - 1)))
 
     def finish(self) -> None:
         """No further piece follows for now: what is left is sent even if it fills no frame."""
         self._sealed = True
+        if self._pieces:
+            self._pieces[-1].last = True
+        # An utterance shorter than a frame starts where it ends; one without audio never does.
+        marks = (m for m in self._marks if m.offset - FRAME_BYTES < self._pushed)
+        self._marks = deque(_Mark(min(m.offset, self._pushed), m.name) for m in marks)
 
     # --- sending ---------------------------------------------------------------------------------------
 
@@ -114,30 +137,36 @@ class Playout:
 
     def busy(self, now_ms: float) -> bool:
         """Whether anything is still to be played, by our reckoning."""
-        return bool(self._pending) or self.carrier_ms(now_ms) + self._late_ms > 0
+        return bool(self._pending) or self._unplayed_ms(now_ms) > 0
 
     def due(self, now_ms: float) -> list[Send]:
         """What to send now, in order."""
         sends: list[Send] = []
+        self._pop_marks(now_ms, sends)
         self._pad_tail(now_ms)
         while (size := self._sendable(now_ms)) > 0:
             self._take(size, now_ms, sends)
-        self._pop_marks(sends)
+            self._pad_tail(now_ms)
         return sends
 
     def next_due_ms(self, now_ms: float) -> float | None:
         """When `due` will next have something to send; None when more audio must come first."""
-        if len(self._pending) < FRAME_BYTES and not (self._pending and self._sealed):
-            return None
-        want_ms = max(FRAME_MS, min(self.chunk_ms, self.queued_ms))
-        return max(now_ms, self._line_end_ms - self.lead_ms + want_ms)
+        if self._marks and self._marks[0].offset <= self._sent:
+            return now_ms
+        whole_ms = len(self._pending) // FRAME_BYTES * FRAME_MS
+        if self._pending and self._sealed:
+            whole_ms = max(FRAME_MS, whole_ms)
+        if whole_ms:
+            return max(now_ms, self._line_end_ms - self.lead_ms + min(self.chunk_ms, whole_ms))
+        if self._pending and self._piece_over:
+            return max(now_ms, self._line_end_ms - _DRY_MS)
+        return None
 
     def _sendable(self, now_ms: float) -> int:
         """Bytes to send in one frame: whole 20 ms steps, at most a chunk, only when the lead has room."""
         queued_ms = len(self._pending) // FRAME_BYTES * FRAME_MS
         room_ms = self.lead_ms - self.carrier_ms(now_ms)
-        # A little slack: a timer that wakes a hair early must not spin.
-        if queued_ms == 0 or room_ms + 1.0 < min(self.chunk_ms, queued_ms):
+        if queued_ms == 0 or room_ms + _TIMER_SLACK_MS < min(self.chunk_ms, queued_ms):
             return 0
         size = int(min(self.chunk_ms, queued_ms)) // FRAME_MS * FRAME_BYTES
         if self._marks and self._sent < self._marks[0].offset < self._sent + size:
@@ -146,38 +175,43 @@ class Playout:
         return size
 
     def _take(self, size: int, now_ms: float, sends: list[Send]) -> None:
-        self._pop_marks(sends)
         if self._line_end_ms < now_ms:
             if self._mid_piece(self._sent):
                 self.underruns += 1
+            self._played = self._played_bytes(now_ms)
             self._line_end_ms = now_ms
         sends.append(SendMedia(bytes(self._pending[:size])))
         del self._pending[:size]
         self._sent += size
         self._line_end_ms += size / BYTES_PER_MS
-        self._pop_marks(sends)
+        self._pop_marks(now_ms, sends)
 
-    def _pop_marks(self, sends: list[Send]) -> None:
+    def _pop_marks(self, now_ms: float, sends: list[Send]) -> None:
         while self._marks and self._marks[0].offset <= self._sent:
             mark = self._marks.popleft()
-            self._in_flight[mark.name] = mark.offset
+            # On an idle line it comes back at once: that is no lateness.
+            self._in_flight[mark.name] = _InFlight(self._sent, max(now_ms, self._line_end_ms))
             sends.append(SendMark(mark.name))
 
     def _pad_tail(self, now_ms: float) -> None:
         """Complete a last, short frame: the carrier takes no less than 20 ms."""
         tail = len(self._pending) % FRAME_BYTES
-        whole_waiting = len(self._pending) >= FRAME_BYTES
-        if tail and not whole_waiting and (self._sealed or self._about_to_run_dry(now_ms)):
+        if tail and (self._sealed or (tail == len(self._pending) and self._about_to_run_dry(now_ms))):
             pad = FRAME_BYTES - tail
             self._pending += self.codec.silence * pad
             self._pushed += pad
 
+    @property
+    def _piece_over(self) -> bool:
+        return bool(self._pieces) and self._pieces[-1].ended
+
     def _about_to_run_dry(self, now_ms: float) -> bool:
-        piece_over = bool(self._pieces) and self._pieces[-1].end is not None
-        return piece_over and self.carrier_ms(now_ms) < 2 * FRAME_MS
+        return self._piece_over and self.carrier_ms(now_ms) <= _DRY_MS + _TIMER_SLACK_MS
 
     def _mid_piece(self, offset: int) -> bool:
-        return any(p.start < offset and (p.end is None or offset < p.end) for p in self._pieces[-2:])
+        return any(p.start < offset < p.stop for p in self._pieces) or (
+            bool(self._pieces) and not self._pieces[-1].ended and self._pieces[-1].start < offset
+        )
 
     # --- hearing ---------------------------------------------------------------------------------------
 
@@ -186,43 +220,36 @@ class Playout:
 
         A mark of an earlier generation came back because it was cleared: it proves nothing.
         """
-        offset = self._in_flight.pop(name, None)
-        if offset is None:
+        mark = self._in_flight.pop(name, None)
+        if mark is None:
             return None
-        reckoned_ms = self._line_end_ms - (self._sent - offset) / BYTES_PER_MS
-        self._late_ms = max(0.0, now_ms - reckoned_ms)
+        self._late_ms = max(0.0, now_ms - mark.reckoned_ms)
+        self._played = max(self._played, mark.offset)
         _, kind, number = name.split(":")
         return kind, int(number) if kind == "start" else self._pieces[int(number)].utterance
 
     def heard(self, utterance: int, now_ms: float) -> Heard:
         """What of an utterance has been played by now, cut at a word."""
         played = self._played_bytes(now_ms)
-        words: list[str] = []
-        complete = True
-        for piece in self._pieces:
-            if piece.utterance != utterance:
-                continue
-            total = piece.end - piece.start if piece.end is not None else self._guess_bytes(piece)
-            share = 1.0 if total <= 0 else min(1.0, max(0.0, (played - piece.start) / total))
-            if piece.end is None or played < piece.end:
-                complete = False
-            if said := _words_within(piece.text, share):
-                words.append(said)
-        return Heard(" ".join(words), complete)
+        pieces = [piece for piece in self._pieces if piece.utterance == utterance]
+        words = (_words_within(piece.text, self._share(piece, played)) for piece in pieces)
+        complete = bool(pieces) and pieces[-1].last and all(p.ended and p.stop <= played for p in pieces)
+        return Heard(" ".join(filter(None, words)), complete)
 
     def clear(self, now_ms: float) -> bool:
         """Forget everything unplayed, as on barge-in. True when the carrier must be told to clear, too.
 
         Ask `heard` first: afterwards nothing more is heard of the utterances known so far.
         """
-        tell_carrier = bool(self._in_flight) or self.carrier_ms(now_ms) + self._late_ms > 0
+        tell_carrier = bool(self._in_flight) or self._unplayed_ms(now_ms) > 0
         self.generation += 1
         self._pending.clear()
         self._marks.clear()
         self._in_flight.clear()
         self._pieces.clear()
         self._pushed = self._sent
-        self._line_end_ms = min(self._line_end_ms, now_ms)
+        self._played = float(self._sent)
+        self._line_end_ms = min(self._line_end_ms, now_ms - self._late_ms)
         self._sealed = True
         return tell_carrier
 
@@ -232,16 +259,27 @@ class Playout:
             if piece.utterance == utterance:
                 piece.text = ""
 
+    def _unplayed_ms(self, now_ms: float) -> float:
+        """Audio sent and not yet played, the carrier's lag included."""
+        return max(0.0, self._line_end_ms + self._late_ms - now_ms)
+
     def _played_bytes(self, now_ms: float) -> float:
-        return self._sent - (self.carrier_ms(now_ms) + self._pending_lateness(now_ms)) * BYTES_PER_MS
+        """By the clock, but never past a mark that is overdue, nor before one that came back."""
+        reckoned = self._sent - self._unplayed_ms(now_ms) * BYTES_PER_MS
+        awaited = (
+            mark.offset
+            for mark in self._in_flight.values()
+            if mark.offset > self._played and now_ms - mark.reckoned_ms <= _MARK_PATIENCE_MS
+        )
+        return max(self._played, min(reckoned, *awaited, self._sent))
 
-    def _pending_lateness(self, now_ms: float) -> float:
-        """The carrier's lag counts only until it has caught up with the last frame."""
-        return max(0.0, min(self._late_ms, self._late_ms - (now_ms - self._line_end_ms)))
-
-    def _guess_bytes(self, piece: _Piece) -> float:
-        guess = len(piece.text) * _GUESS_MS_PER_CHARACTER * BYTES_PER_MS
-        return max(guess, float(self._pushed - piece.start))
+    def _share(self, piece: _Piece, played: float) -> float:
+        """How much of a piece's text was heard, 0-1; its length is a guess while its audio still comes."""
+        total = float(piece.stop - piece.start)
+        if not piece.ended:
+            total = max(total, len(piece.text) * _GUESS_MS_PER_CHARACTER * BYTES_PER_MS)
+        heard = min(played, piece.stop) - piece.start
+        return heard / total if heard > 0 else 0.0
 
     def _name(self, kind: str, number: int) -> str:
         return f"{self.generation}:{kind}:{number}"
