@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from backend.calls.conversation import Conversation, KeyPressed, LineLost, LineRestored, SayRequest
 from backend.calls.listener import Listener
@@ -24,6 +24,7 @@ from backend.core.agent import Agent
 from backend.core.call import CallMachine, Command
 from backend.core.dtmf import DtmfMerger, Source
 from backend.core.flow import Action, Flow, Hangup, SendDtmf, Transfer
+from backend.core.g711 import Codec
 from backend.core.media import (
     AudioIn,
     CarrierFault,
@@ -41,6 +42,9 @@ from backend.errors import CallGone, CarrierError, FlowError, HearingError, Spee
 
 log = logging.getLogger(__name__)
 
+SEND_CODEC = Codec.PCMU
+"""What we ask the carrier to take from us (`stream_bidirectional_codec`): it transcodes for the leg. What
+comes from the caller is in the leg's own codec, as `start.media_format` says."""
 _MAX_INBOX = 200
 _APOLOGY = "I'm sorry, we are having a technical problem. Please call again later. Goodbye."
 _APOLOGY_S = 6.0
@@ -52,7 +56,7 @@ class Carrier(Protocol):
     async def answer(self, call_control_id: str, *, command_id: str) -> None: ...
 
     async def start_streaming(
-        self, call_control_id: str, *, stream_url: str, auth_token: str, codec: str = ..., command_id: str
+        self, call_control_id: str, *, stream_url: str, auth_token: str, codec: Literal["PCMU", "PCMA"], command_id: str
     ) -> None: ...
 
     async def hangup(self, call_control_id: str, *, command_id: str) -> None: ...
@@ -209,6 +213,7 @@ class LiveCall:
             self._ccid,
             stream_url=f"{self._parts.media_url}/{self.media_token}",
             auth_token=self.auth_token,
+            codec=SEND_CODEC.value,
             command_id=self.next_command_id("stream"),
         )
 
@@ -333,7 +338,7 @@ class LiveCall:
         self._speaker = Speaker(
             self._send,
             self._route,
-            codec=started.codec,
+            codec=SEND_CODEC,
             clock=clock,
             speaker_id=self.agent.sesame_settings.speaker_id,
         )

@@ -30,7 +30,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The stream's facts. `codec` is the leg's own, and holds for both directions."""
+    """The stream's facts. `codec` is that of the caller's audio; ours is what `streaming_start` declared."""
 
     stream_id: str
     call_control_id: str
