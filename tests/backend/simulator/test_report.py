@@ -61,7 +61,8 @@ def call() -> dict[str, Any]:
             turn(1, "caller", "I need an appointment", 2_800, 4_010),
             turn(
                 2, "agent", OFFER, 4_650, 6_380,
-                node_id="offer", interrupted=True, heard_text="We have Tuesday at 2 p.m., or", timings=offered,
+                node_id="offer", interrupted=True, timings=offered,
+                heard_text="We have Tuesday at 2 p.m., or",
             ),
             turn(3, "caller", "1", 7_400, 7_400, via="dtmf"),
         ],
