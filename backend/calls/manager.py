@@ -6,13 +6,11 @@ Owns every call's task. Knows nothing of HTTP; RequestError carries the status a
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -25,44 +23,22 @@ from backend.core.health import RouteHealth
 from backend.core.records import ENDED_STATES, CallRecord, CallState, Direction
 from backend.core.templates import call_variables
 from backend.errors import CarrierError, RequestError, SpeechError, StorageError
+from backend.telnyx.control import DialedCall, RejectCause
+from backend.telnyx.webhooks import SeenEvents, TelnyxEvent
 
 log = logging.getLogger(__name__)
 
-_MAX_SEEN_EVENTS = 10_000
+_MAX_ENDED = 10_000
 T = TypeVar("T")
 _E164 = re.compile(r"^\+[1-9]\d{6,14}$")
-
-
-class CarrierEvent(Protocol):
-    """What calls need of a webhook event. See `backend.telnyx.webhooks`."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def event_type(self) -> str: ...
-    @property
-    def call_control_id(self) -> str | None: ...
-    @property
-    def call_session_id(self) -> str | None: ...
-    @property
-    def payload(self) -> Mapping[str, Any]: ...
-
-
-class Dialled(Protocol):
-    """The carrier's ids of a call it is placing."""
-
-    @property
-    def call_control_id(self) -> str: ...
-    @property
-    def call_session_id(self) -> str | None: ...
 
 
 class DiallingCarrier(Carrier, Protocol):
     """A carrier that can also place and reject calls."""
 
-    async def dial(self, *, to: str, from_: str, client_state: str | None, command_id: str) -> Dialled: ...
+    async def dial(self, *, to: str, from_: str, client_state: str | None, command_id: str) -> DialedCall: ...
 
-    async def reject(self, call_control_id: str, *, cause: str, command_id: str) -> None: ...
+    async def reject(self, ccid: str, *, cause: RejectCause, command_id: str) -> None: ...
 
 
 class Agents(Protocol):
@@ -91,7 +67,7 @@ class CallManager:
         self._from_number, self._max_calls = from_number, max_calls
         self._calls: dict[str, LiveCall] = {}
         self._by_control_id: dict[str, LiveCall] = {}
-        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._seen = SeenEvents()
         self._ended_early: OrderedDict[str, None] = OrderedDict()
         self._tasks: asyncio.TaskGroup | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -118,11 +94,10 @@ class CallManager:
 
     # --- carrier events --------------------------------------------------------------------------------
 
-    def accept_event(self, event: CarrierEvent) -> bool:
+    def accept_event(self, event: TelnyxEvent) -> bool:
         """Take a verified event; returns at once, the work is done afterwards. False for a duplicate."""
-        if event.id in self._seen:
+        if not self._seen.is_new(event.id):
             return False
-        _remember(self._seen, event.id)
         if event.event_type == "call.initiated" and event.payload.get("direction") == "incoming":
             self._spawn(self._offered(event), "offered call")
             return True
@@ -136,9 +111,9 @@ class CallManager:
             log.debug("event %s for no live call", event.event_type)
         return True
 
-    def _find_for(self, event: CarrierEvent) -> LiveCall | None:
+    def _find_for(self, event: TelnyxEvent) -> LiveCall | None:
         call = self._by_control_id.get(event.call_control_id or "")
-        if call is None and (ours := _from_client_state(event.payload.get("client_state"))):
+        if call is None and (ours := event.client_state):
             # The first events of a call we dial may overtake the reply to the dial itself.
             call = self._calls.get(ours)
             if call is not None and event.call_control_id:
@@ -147,7 +122,7 @@ class CallManager:
                     call.record = replace(call.record, call_control_id=event.call_control_id)
         return call
 
-    def _tell(self, call: LiveCall, event: CarrierEvent) -> None:
+    def _tell(self, call: LiveCall, event: TelnyxEvent) -> None:
         payload = event.payload
         match event.event_type:
             case "call.answered":
@@ -168,7 +143,7 @@ class CallManager:
 
     # --- beginnings ------------------------------------------------------------------------------------
 
-    async def _offered(self, event: CarrierEvent) -> None:
+    async def _offered(self, event: TelnyxEvent) -> None:
         """An inbound call: answer it, or reject it with a reason on record."""
         control_id = event.call_control_id
         if not control_id or control_id in self._by_control_id or control_id in self._ended_early:
@@ -186,7 +161,7 @@ class CallManager:
         else:
             await self._start(record, agent, {})
 
-    async def _reject(self, record: CallRecord, cause: str, reason: str) -> None:
+    async def _reject(self, record: CallRecord, cause: RejectCause, reason: str) -> None:
         log.warning("call from %s to %s rejected: %s", record.from_number, record.to_number, reason)
         assert record.call_control_id is not None
         try:
@@ -404,16 +379,8 @@ def _record(direction: Direction, agent_id: str, from_number: str, to_number: st
 
 def _remember(seen: OrderedDict[str, None], key: str) -> None:
     seen[key] = None
-    if len(seen) > _MAX_SEEN_EVENTS:
+    if len(seen) > _MAX_ENDED:
         seen.popitem(last=False)
-
-
-def _from_client_state(client_state: object) -> str | None:
-    if not isinstance(client_state, str):
-        return None
-    with suppress(ValueError):
-        return base64.b64decode(client_state, validate=True).decode()
-    return None
 
 
 def _text(value: object) -> str | None:
