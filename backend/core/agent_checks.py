@@ -1,0 +1,293 @@
+"""What is wrong with an agent, or odd, when its fields are seen together; and what cannot be done yet.
+
+Every problem names its field and what to do. Refuses to know about JSON and files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+
+from backend.core.agent import Agent, Node, TransferAction, When
+from backend.core.templates import BUILTIN_VARIABLES, variable_names
+
+Problem = tuple[str, str]  # (field path, reason)
+_PHONE_OR_SIP = re.compile(r"\+[1-9][0-9]{6,14}|sips?:[^\s@]+@[^\s@]+")
+
+
+def transfer_target_problem(target: str) -> str | None:
+    """Why a call cannot be transferred there; None when it can."""
+    if _PHONE_OR_SIP.fullmatch(target):
+        return None
+    return f"{target!r} is neither a number such as +15551234567 nor a sip: address"
+
+
+def captured_names(agent: Agent) -> frozenset[str]:
+    """Variables that a caller's words or keys may fill."""
+    names = {node.collect.name for node in agent.call_flow.nodes if node.collect}
+    for _, when in _conditions(agent):
+        if when.regex:
+            names |= set(re.compile(when.regex).groupindex)
+    return frozenset(names)
+
+
+# --- what spans fields -------------------------------------------------------------------------------
+
+
+def find_errors(agent: Agent) -> Iterator[Problem]:
+    """What makes the agent unusable."""
+    yield from _voice_errors(agent)
+    yield from _list_errors(agent)
+    yield from _graph_errors(agent)
+    for at, node in enumerate(agent.call_flow.nodes):
+        yield from _node_errors(agent, f"call_flow.nodes[{at}]", node)
+    yield from _condition_errors(agent)
+    yield from _variable_errors(agent)
+
+
+def _voice_errors(agent: Agent) -> Iterator[Problem]:
+    uses_elevenlabs = agent.tts_provider == "elevenlabs" or any(
+        name.startswith("elevenlabs") for name in agent.tts_fallbacks
+    )
+    if uses_elevenlabs and agent.elevenlabs_settings.voice_id is None:
+        yield "elevenlabs_settings.voice_id", "is required: tts_provider or tts_fallbacks uses elevenlabs"
+    if agent.stt.provider == "local" and not agent.language.startswith("en"):
+        yield "stt.provider", f"'local' hears English only, and language is {agent.language!r}"
+
+
+def _list_errors(agent: Agent) -> Iterator[Problem]:
+    lists: dict[str, list[str]] = {
+        "phone_numbers": list(agent.phone_numbers),
+        "tts_fallbacks": list(agent.tts_fallbacks),
+        "call_flow.nodes": [node.id for node in agent.call_flow.nodes],
+        "tools": [tool.name for tool in agent.tools],
+    }
+    for field, items in lists.items():
+        for item, count in Counter(items).items():
+            if count > 1:
+                where = [f"{field}[{at}]" for at, other in enumerate(items) if other == item]
+                yield where[1], f"{item!r} stands already at {where[0]}"
+
+
+def _graph_errors(agent: Agent) -> Iterator[Problem]:
+    known = {node.id for node in agent.call_flow.nodes}
+    if agent.call_flow.start not in known:
+        yield "call_flow.start", f"no node {agent.call_flow.start!r}{nearest(agent.call_flow.start, known)}"
+    for field, to in _targets(agent):
+        if to not in known:
+            yield field, f"no node {to!r}{nearest(to, known)}"
+    yield from _endless_cycles(agent)
+
+
+def _endless_cycles(agent: Agent) -> Iterator[Problem]:
+    """Rings of nodes that neither listen nor end the call: they would talk for ever."""
+    onward = {
+        node.id: _otherwise(node) for node in agent.call_flow.nodes if not node.listens and not node.ends_call
+    }
+    reported: set[str] = set()
+    for first in onward:
+        ring: list[str] = []
+        here: str | None = first
+        while here in onward and here not in ring and here not in reported:
+            ring.append(here)
+            here = onward[here]
+        if here in ring:
+            ring = ring[ring.index(here) :]
+            at = next(at for at, node in enumerate(agent.call_flow.nodes) if node.id == here)
+            yield (
+                f"call_flow.nodes[{at}]",
+                f"{' → '.join([*ring, ring[0]])} goes round without listening or ending the call",
+            )
+        reported |= set(ring)
+
+
+def _otherwise(node: Node) -> str | None:
+    return next((item.to for item in node.transitions if item.when.otherwise), None)
+
+
+def _node_errors(agent: Agent, field: str, node: Node) -> Iterator[Problem]:
+    ends = [at for at, action in enumerate(node.actions) if action.type in ("hangup", "transfer")]
+    if ends and ends[0] < len(node.actions) - 1:
+        yield (
+            f"{field}.actions[{ends[0] + 1}]",
+            f"is never done: {node.actions[ends[0]].type} ends the call first",
+        )
+    if node.ends_call:
+        if node.transitions or node.collect or node.listen:
+            yield field, f"node {node.id!r} ends the call: it can have no transitions, collect or listen"
+    elif not node.listens:
+        if node.interruptible:
+            yield f"{field}.interruptible", "only a node that listens can be interrupted"
+        heard = [at for at, item in enumerate(node.transitions) if item.when.needs_caller]
+        if heard:
+            yield f"{field}.transitions[{heard[0]}].when", "needs the caller, and listen is false"
+        if node.collect:
+            yield f"{field}.collect", "needs the caller, and listen is false"
+        if _otherwise(node) is None and not heard:
+            yield (
+                field,
+                f"node {node.id!r} leads nowhere: give it a transition (to … when otherwise), "
+                "a hangup or transfer action, or listen",
+            )
+    elif not node.transitions and not agent.call_flow.transitions:
+        yield f"{field}.transitions", f"node {node.id!r} listens, and nothing the caller says leads on"
+    last = [at for at, item in enumerate(node.transitions) if item.when.otherwise]
+    if last and last[0] < len(node.transitions) - 1:
+        yield f"{field}.transitions[{last[0]}]", "otherwise is the last resort: put it last"
+    for at, action in enumerate(node.actions):
+        if isinstance(action, TransferAction):
+            yield from _transfer_errors(agent, f"{field}.actions[{at}].to", action.to)
+
+
+def _transfer_errors(agent: Agent, field: str, to: str) -> Iterator[Problem]:
+    names = variable_names(to)
+    if not names:
+        problem = transfer_target_problem(to)
+        if problem:
+            yield field, problem
+    for name in names:
+        if name in captured_names(agent):
+            # Else a caller could have any number dialled at our cost.
+            yield field, f"{name!r} is filled by the caller's words or keys, which must not choose the number"
+
+
+def _condition_errors(agent: Agent) -> Iterator[Problem]:
+    tools = {tool.name for tool in agent.tools}
+    no_llm = agent.llm.provider == "none"
+    for field, when in _conditions(agent):
+        if when.intent and no_llm:
+            yield f"{field}.intent", _NEEDS_LLM
+        if when.tool and no_llm:
+            yield f"{field}.tool", _NEEDS_LLM
+        elif when.tool and when.tool not in tools:
+            yield f"{field}.tool", f"no tool {when.tool!r}{nearest(when.tool, tools)}"
+    for at, item in enumerate(agent.call_flow.transitions):
+        if item.when.otherwise or item.when.silence_ms:
+            yield (
+                f"call_flow.transitions[{at}].when",
+                "otherwise and silence_ms belong to a node's transitions",
+            )
+    for at, node in enumerate(agent.call_flow.nodes):
+        if node.prompt and no_llm:
+            yield f"call_flow.nodes[{at}].prompt", _NEEDS_LLM
+        for position, name in enumerate(node.tools):
+            if name not in tools:
+                yield f"call_flow.nodes[{at}].tools[{position}]", f"no tool {name!r}{nearest(name, tools)}"
+
+
+_NEEDS_LLM = 'needs a language model, and llm.provider is "none"'
+
+
+def _variable_errors(agent: Agent) -> Iterator[Problem]:
+    captured = captured_names(agent)
+    for name in sorted(captured & BUILTIN_VARIABLES.keys()):
+        yield "call_flow", f"{name!r} is built in and cannot be filled by the caller; choose another name"
+    known = captured | BUILTIN_VARIABLES.keys() | agent.variables.keys()
+    for field, text in _texts(agent):
+        for name in variable_names(text):
+            if name not in known:
+                yield (
+                    field,
+                    f"nothing ever sets {{{{{name}}}}}{nearest(name, known)} "
+                    "(declare what a call brings along under variables)",
+                )
+
+
+def find_warnings(agent: Agent) -> Iterator[Problem]:
+    """What is odd, yet harms no call."""
+    reached: set[str] = set()
+    waiting = [agent.call_flow.start]
+    while waiting:
+        node = agent.node(waiting.pop())
+        if node is None or node.id in reached:
+            continue
+        reached.add(node.id)
+        everywhere = agent.call_flow.transitions if node.listens else ()
+        waiting += [item.to for item in (*node.transitions, *everywhere)]
+    for at, node in enumerate(agent.call_flow.nodes):
+        if node.id not in reached:
+            yield f"call_flow.nodes[{at}]", f"node {node.id!r} is never reached"
+    start = agent.node(agent.call_flow.start)
+    if start and start.listens and not (agent.greeting or start.say or start.prompt):
+        yield "greeting", "is missing, and the start node says nothing: the caller hears silence"
+    if not any(node.ends_call for node in agent.call_flow.nodes if node.id in reached):
+        yield "call_flow", "no node ends the call: only the caller or a limit can"
+
+
+# --- walking an agent --------------------------------------------------------------------------------
+
+
+def _targets(agent: Agent) -> Iterator[Problem]:
+    for at, node in enumerate(agent.call_flow.nodes):
+        for position, item in enumerate(node.transitions):
+            yield f"call_flow.nodes[{at}].transitions[{position}].to", item.to
+    for position, item in enumerate(agent.call_flow.transitions):
+        yield f"call_flow.transitions[{position}].to", item.to
+
+
+def _conditions(agent: Agent) -> Iterator[tuple[str, When]]:
+    for at, node in enumerate(agent.call_flow.nodes):
+        for position, item in enumerate(node.transitions):
+            yield f"call_flow.nodes[{at}].transitions[{position}].when", item.when
+    for position, item in enumerate(agent.call_flow.transitions):
+        yield f"call_flow.transitions[{position}].when", item.when
+
+
+def _texts(agent: Agent) -> Iterator[tuple[str, str]]:
+    """Every text variables may stand in."""
+    single: Mapping[str, str | None] = {
+        "system_prompt": agent.system_prompt,
+        "greeting": agent.greeting,
+        "turns.reprompt": agent.turns.reprompt,
+        "turns.idle_goodbye": agent.turns.idle_goodbye,
+        "turns.give_up": agent.turns.give_up,
+        "voicemail.message": agent.voicemail.message,
+    }
+    yield from ((field, text) for field, text in single.items() if text)
+    yield from ((f"turns.idle_prompts[{at}]", text) for at, text in enumerate(agent.turns.idle_prompts))
+    for at, node in enumerate(agent.call_flow.nodes):
+        field = f"call_flow.nodes[{at}]"
+        yield from ((f"{field}.say[{position}]", text) for position, text in enumerate(node.say))
+        yield from ((f"{field}.prompt", text) for text in (node.prompt,) if text)
+        yield from ((f"{field}.reprompt", text) for text in (node.reprompt,) if text)
+        for position, action in enumerate(node.actions):
+            if isinstance(action, TransferAction):
+                yield f"{field}.actions[{position}].to", action.to
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """ "; did you mean …?", or what is known; nothing if nothing is."""
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(sorted(known))}" if known else ""
+
+
+# --- what this version cannot do yet -----------------------------------------------------------------
+
+
+def unsupported(agent: Agent) -> list[str]:
+    """What the agent asks for that this version can read but not carry out yet, a sentence each."""
+    asks = {
+        f"stt.provider {agent.stt.provider!r}; use 'local'": agent.stt.provider != "local",
+        "llm; use call_flow without prompt and intent, and llm.provider 'none'": agent.llm.provider != "none",
+        "tts_provider 'elevenlabs'; use 'sesame'": agent.tts_provider == "elevenlabs",
+        "recording": agent.recording.enabled,
+        "voicemail detection": agent.voicemail.detect,
+        "tools": bool(agent.tools),
+        "limits.budget_usd": agent.limits.budget_usd is not None,
+    }
+    asks |= {
+        f"tts_fallbacks {name!r}": True for name in agent.tts_fallbacks if name not in SUPPORTED_FALLBACKS
+    }
+    for node in agent.call_flow.nodes:
+        for action in node.actions:
+            if action.type in ("webhook", "record"):
+                asks[f"the {action.type} action (node {node.id!r})"] = True
+    return [f"not carried out by this version: {ask}" for ask, asked in asks.items() if asked]
+
+
+SUPPORTED_FALLBACKS = frozenset({"sesame_rest", "sesame_fallback", "telnyx"})
+"""Speech fallbacks this version carries out; the rest are passed over."""

@@ -1,0 +1,363 @@
+"""The scripted brain: what the agent says and does next, from what the caller said, pressed or did not say.
+
+Pure: no clock, no sound, no sockets. Refuses to know how anything is spoken, heard or carried out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from backend.core.agent import ActionSettings, Agent, Node, Transition
+from backend.core.agent_checks import transfer_target_problem
+from backend.core.matching import KeyMatch, KeyPattern, has_keyword, search, spoken_keys, tidy, words
+from backend.core.templates import render
+from backend.errors import FlowError
+
+Expects = Literal["any", "yes_no", "digits", "phone"]
+_YES_NO = ("yes", "no")
+_PHONE_KEYS = 7
+_MAX_CAPTURED = 200  # characters of a caller's words kept in a variable
+_MAX_KEYS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Hangup:
+    """End the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Hand the call to `to`: an E.164 number or a sip: address."""
+
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendDtmf:
+    """Press these keys on the line."""
+
+    digits: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallWebhook:
+    """Tell another system; nobody waits for it."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Start (`on`) or stop recording."""
+
+    on: bool
+
+
+Action = Hangup | Transfer | SendDtmf | CallWebhook | Record
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """How to wait for the caller."""
+
+    silence_ms: int | None  # deliver `Flow.silence` after this much quiet since the agent finished
+    expects: Expects  # a hint for deciding when the caller has finished
+    max_digits: int | None  # keys asked for at most here; None: no key means anything
+    interruptible: bool  # whether the caller may interrupt while this node speaks
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do now: speak `say` in order, then perform `actions`, then listen or proceed."""
+
+    node_id: str
+    say: tuple[str, ...]
+    actions: tuple[Action, ...]
+    listen: Listen | None  # None: call `Flow.proceed` when spoken and acted (unless the call ended)
+    ends_call: bool
+
+
+class Flow:
+    """One call's way through its agent's call flow. Methods are called one after another, never at once.
+
+    `variables`: what the call brings along (see `templates.call_variables`), over the agent's defaults.
+    Every method that gives a Step raises FlowError where the flow cannot go on; say goodbye then.
+    """
+
+    def __init__(self, agent: Agent, variables: Mapping[str, str]) -> None:
+        self.agent = agent
+        defaults = {name: value or "" for name, value in agent.variables.items()}
+        self.variables: dict[str, str] = {"agent_name": agent.name, **defaults, **variables}
+        self._nodes = {node.id: node for node in agent.call_flow.nodes}
+        self._at = self._node(agent.call_flow.start)
+        self._question = ""
+        self._reprompts = 0
+        self._idle = 0
+        self._quiet_ms = 0
+        self._keys = ""
+        self._ended = False
+
+    @property
+    def node_id(self) -> str:
+        """The node the call is at."""
+        return self._at.id
+
+    def start(self) -> Step:
+        """The greeting, then the start node."""
+        greeting = (self.agent.greeting,) if self.agent.greeting else ()
+        return self._enter(self._at, first=greeting)
+
+    def proceed(self) -> Step:
+        """On from a node that does not listen. Raises FlowError if there is nowhere to go."""
+        onward = next((item for item in self._at.transitions if item.when.otherwise), None)
+        if self._at.listens or self._at.ends_call or onward is None:
+            raise FlowError(f"node {self._at.id!r} has nowhere to proceed to")
+        return self._enter(self._node(onward.to))
+
+    def heard(self, text: str) -> Step:
+        """The caller said this. What fits nothing is asked again, a few times; then a polite end."""
+        self._spoke()
+        said = tidy(text)
+        if not said:
+            return self._reprompt()
+        for item in self._transitions():
+            captured = self._captured(item, said)
+            if captured is not None:
+                return self._take(item, captured, said)
+        return self._otherwise(said) or self._reprompt()
+
+    def digits(self, digits: str) -> Step | None:
+        """The caller pressed keys: `digits` is all of them, in order, since the last Step was given.
+
+        None: further keys may follow; wait for them, and call `digits_done` when they do not come. A `#`
+        at the end that no pattern asks for says that these were all.
+        """
+        self._spoke()
+        self._keys = digits[:_MAX_KEYS]
+        matches = [(item, _key_match(item, self._keys)) for item in self._transitions()]
+        if self._collects_freely() or any(
+            match in (KeyMatch.PARTIAL, KeyMatch.FULL_SO_FAR) for _, match in matches
+        ):
+            if not self._keys.endswith("#") or len(self._keys) == 1:
+                return None
+        full = next((item for item, match in matches if match is KeyMatch.FULL), None)
+        if full:
+            return self._take(full, {}, self._keys)
+        if self._keys.endswith("#"):
+            self._keys = self._keys[:-1]
+        return self.digits_done()
+
+    def digits_done(self) -> Step:
+        """No further key came: settle on the keys pressed so far."""
+        self._check_listening()
+        keys, self._keys = self._keys, ""
+        for item in self._transitions():
+            if _key_match(item, keys) in (KeyMatch.FULL, KeyMatch.FULL_SO_FAR):
+                return self._take(item, {}, keys)
+        return (self._otherwise(keys) if self._collects_freely() else None) or self._reprompt()
+
+    def silence(self, quiet_ms: int) -> Step:
+        """Quiet for `quiet_ms`: a silence transition, an idle prompt, or a polite end."""
+        self._check_listening()
+        if self._keys:
+            return self.digits_done()
+        self._quiet_ms += max(0, quiet_ms)
+        onward = min(
+            (item for item in self._at.transitions if item.when.silence_ms),
+            key=lambda item: item.when.silence_ms or 0,
+            default=None,
+        )
+        if onward:
+            return self._enter(self._node(onward.to))
+        turns = self.agent.turns
+        if self._idle < len(turns.idle_prompts) and self._quiet_left_ms() > 0:
+            prompt = turns.idle_prompts[self._idle]
+            self._idle += 1
+            return self._again((prompt,))
+        return self._goodbye(turns.idle_goodbye)
+
+    # --- going on ------------------------------------------------------------------------------------
+
+    def _node(self, node_id: str) -> Node:
+        try:
+            return self._nodes[node_id]
+        except KeyError:
+            raise FlowError(f"agent {self.agent.id!r} has no node {node_id!r}") from None
+
+    def _enter(self, node: Node, first: tuple[str, ...] = ()) -> Step:
+        self._at = node
+        self._reprompts = 0
+        self._keys = ""
+        say = self._render((*first, *node.say))
+        if say:
+            self._question = _last_question(say[-1])
+        actions = tuple(self._action(item) for item in node.actions)
+        self._ended = node.ends_call
+        listening = node.listens and not node.ends_call
+        return Step(node.id, say, actions, self._listen() if listening else None, node.ends_call)
+
+    def _take(self, item: Transition, captured: Mapping[str, str], said: str) -> Step:
+        """Go where the transition leads, keeping what the caller gave."""
+        collect = self._at.collect
+        if collect and item in self._at.transitions and not item.when.silence_ms:
+            if collect.type == "text":
+                self._keep(collect.name, said)
+            else:
+                keys = _fitting_keys(item, said)
+                if keys:
+                    self._keep(collect.name, keys)
+        for name, value in captured.items():
+            self._keep(name, value)
+        return self._enter(self._node(item.to))
+
+    def _keep(self, name: str, value: str) -> None:
+        self.variables[name] = value[:_MAX_CAPTURED].strip()
+
+    def _otherwise(self, said: str) -> Step | None:
+        """The node's last resort, if it has one and has what it collects."""
+        onward = next((item for item in self._at.transitions if item.when.otherwise), None)
+        if onward is None or (self._collects_freely() and not _all_keys(said)):
+            return None
+        return self._take(onward, {}, said)
+
+    def _reprompt(self) -> Step:
+        turns = self.agent.turns
+        self._keys = ""
+        if self._reprompts >= turns.max_reprompts:
+            return self._goodbye(turns.give_up)
+        self._reprompts += 1
+        if self._at.reprompt:
+            return self._again((self._at.reprompt,))
+        say = self._render((turns.reprompt,))
+        return self._again_rendered((*say, self._question) if self._question else say)
+
+    def _again(self, texts: tuple[str, ...]) -> Step:
+        return self._again_rendered(self._render(texts))
+
+    def _again_rendered(self, say: tuple[str, ...]) -> Step:
+        return Step(self._at.id, say, (), self._listen(), False)
+
+    def _goodbye(self, text: str) -> Step:
+        self._ended = True
+        return Step(self._at.id, self._render((text,)), (Hangup(),), None, True)
+
+    def _check_listening(self) -> None:
+        if self._ended or not self._at.listens:
+            raise FlowError(
+                f"node {self._at.id!r} does not listen" if not self._ended else "the flow has ended"
+            )
+
+    def _spoke(self) -> None:
+        self._check_listening()
+        self._idle = 0
+        self._quiet_ms = 0
+
+    # --- what there is to say, do and wait for -------------------------------------------------------
+
+    def _render(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        rendered = (render(text, self.variables) for text in texts)
+        return tuple(text for text in rendered if any(char.isalnum() for char in text))
+
+    def _action(self, action: ActionSettings) -> Action:
+        match action.type:
+            case "hangup":
+                return Hangup()
+            case "transfer":
+                to = render(action.to, self.variables)
+                if problem := transfer_target_problem(to):
+                    raise FlowError(f"node {self._at.id!r} cannot transfer the call: {problem}")
+                return Transfer(to)
+            case "dtmf":
+                return SendDtmf(action.digits)
+            case "webhook":
+                return CallWebhook(action.url)
+            case "record":
+                return Record(action.on)
+
+    def _transitions(self) -> tuple[Transition, ...]:
+        """All but `otherwise`, in the order they are tried."""
+        own = tuple(item for item in self._at.transitions if not item.when.otherwise)
+        return own + self.agent.call_flow.transitions
+
+    def _listen(self) -> Listen:
+        patterns = _patterns(self._transitions())
+        most = max((pattern.max_keys for pattern in patterns), default=None)
+        if self._collects_freely():
+            most = _MAX_KEYS
+        interruptible = True if self._at.interruptible is None else self._at.interruptible
+        return Listen(
+            silence_ms=self._silence_ms(),
+            expects=self._expects(),
+            max_digits=most,
+            interruptible=interruptible and self.agent.turns.barge_in,
+        )
+
+    def _silence_ms(self) -> int:
+        silences = [item.when.silence_ms for item in self._at.transitions if item.when.silence_ms]
+        if silences:
+            return min(silences)
+        return min(self.agent.turns.idle_ms, max(1, self._quiet_left_ms()))
+
+    def _quiet_left_ms(self) -> int:
+        return self.agent.limits.max_silence_seconds * 1000 - self._quiet_ms
+
+    def _expects(self) -> Expects:
+        most = max((pattern.max_keys for pattern in _patterns(self._at.transitions)), default=0)
+        if most >= _PHONE_KEYS or (self._collects_freely() and most == 0):
+            return "phone"
+        if most >= 2:
+            return "digits"
+        said = [words(word) for item in self._at.transitions for word in item.when.keywords or ()]
+        return "yes_no" if all((word,) in said for word in _YES_NO) else "any"
+
+    def _collects_freely(self) -> bool:
+        """Whether the node takes any digits: it collects them and leaves to `otherwise` what they are."""
+        collect = self._at.collect
+        return (
+            collect is not None
+            and collect.type == "digits"
+            and any(item.when.otherwise for item in self._at.transitions)
+        )
+
+    def _captured(self, item: Transition, said: str) -> dict[str, str] | None:
+        """What the transition catches of the words (maybe nothing) if they meet it; else None."""
+        when = item.when
+        if when.keywords:
+            return {} if has_keyword(words(said), when.keywords) else None
+        if when.regex:
+            return search(when.regex, said)
+        if when.digits:
+            return {} if _fitting_keys(item, said) else None
+        return None
+
+
+def _patterns(transitions: tuple[Transition, ...]) -> list[KeyPattern]:
+    return [KeyPattern.parse(item.when.digits) for item in transitions if item.when.digits]
+
+
+def _key_match(item: Transition, keys: str) -> KeyMatch:
+    return KeyPattern.parse(item.when.digits).match(keys) if item.when.digits else KeyMatch.NO
+
+
+def _all_keys(said: str) -> str:
+    return "".join(spoken_keys(said))
+
+
+def _fitting_keys(item: Transition, said: str) -> str:
+    """The keys in what was said or pressed that the transition asks for (any, if it names none)."""
+    if not item.when.digits:
+        return _all_keys(said)
+    pattern = KeyPattern.parse(item.when.digits)
+    for keys in (*spoken_keys(said), _all_keys(said), said):
+        if pattern.match(keys) in (KeyMatch.FULL, KeyMatch.FULL_SO_FAR):
+            return keys
+    return ""
+
+
+def _last_question(text: str) -> str:
+    """The last sentence, or the last that asks something."""
+    sentences = re.split(r"(?<=[.!?])\s+", text)
+    return next((item for item in reversed(sentences) if item.endswith("?")), sentences[-1])

@@ -1,0 +1,161 @@
+"""The backend's settings, and the only reader of its environment and `.env`.
+
+Nothing but the composition root and the command line imports this; everybody else gets plain arguments.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from backend.core.urls import check_http_url, websocket_url
+from backend.errors import ConfigError
+
+_E164 = r"^\+[1-9][0-9]{6,14}$"
+
+
+class Settings(BaseSettings):
+    """Every setting by its environment name in lower case. Keys are secrets: they never show in logs."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    telnyx_api_key: SecretStr | None = Field(None, description="Key of the Telnyx API, KEY….")
+    telnyx_public_key: str | None = Field(None, description="Public key that webhooks are checked with.")
+    telnyx_base_url: str = Field("https://api.telnyx.com/v2", description="Where the Telnyx API is.")
+    telnyx_connection_id: str | None = Field(None, description="The Voice API application that dials out.")
+    telnyx_from_number: Annotated[str, Field(pattern=_E164)] | None = Field(
+        None, description="Caller id of outbound calls, unless a call names another."
+    )
+    public_url: str | None = Field(None, description="Where Telnyx reaches this backend.")
+
+    sesame_enabled: bool = Field(True, description="Whether agents may speak through Sesame.")
+    sesame_self_hosted: bool = Field(True, description="Through your own speech server, not a hosted API.")
+    sesame_self_hosted_url: str = Field(
+        "http://127.0.0.1:8000", description="Your speech server; several, by commas, share the calls."
+    )
+    sesame_api_key: SecretStr | None = Field(None, description="Bearer key of the speech server.")
+    sesame_url: str | None = Field(None, description="A hosted inference API, when not self-hosted.")
+    sesame_fallback_enabled: bool = Field(False, description="Whether SESAME_FALLBACK_URL may be used.")
+    sesame_fallback_url: str | None = Field(None, description="Another server with /generate.")
+
+    elevenlabs_api_key: SecretStr | None = Field(None, description="Key of ElevenLabs.")
+    elevenlabs_base_url: str = Field("https://api.elevenlabs.io", description="Where ElevenLabs is.")
+    openai_api_key: SecretStr | None = Field(None, description="Key of the language model's API.")
+    openai_base_url: str = Field("https://api.openai.com/v1", description="Any OpenAI-compatible API.")
+
+    database_url: str = Field(
+        "sqlite+aiosqlite:///voice-agent.sqlite3", description="Where calls are kept (SQLAlchemy URL)."
+    )
+    agents_dir: Path = Field(Path("agents"), description="Folder of the agent files.")
+    api_key: SecretStr | None = Field(None, description="Bearer key of this backend's API and console.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
+
+    @field_validator(
+        "telnyx_base_url", "public_url", "sesame_url", "sesame_fallback_url", "elevenlabs_base_url",
+        "openai_base_url",
+    )  # fmt: skip
+    @classmethod
+    def _one_url(cls, value: str | None) -> str | None:
+        return None if value is None else check_http_url(value)
+
+    @field_validator("sesame_self_hosted_url")
+    @classmethod
+    def _urls(cls, value: str) -> str:
+        return ",".join(check_http_url(item) for item in value.split(",") if item.strip())
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @property
+    def sesame_server_urls(self) -> tuple[str, ...]:
+        """The self-hosted speech servers' HTTP addresses, without a slash at the end."""
+        return tuple(item for item in self.sesame_self_hosted_url.split(",") if item)
+
+    @property
+    def sesame_websocket_urls(self) -> tuple[str, ...]:
+        """The same servers' `/ws/generate` addresses, ws:// or wss://."""
+        return tuple(websocket_url(item, "/ws/generate") for item in self.sesame_server_urls)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the backend."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def load_settings(env_file: Path | str | None = ".env", **overrides: Any) -> Settings:
+    """Settings from the environment and `env_file`, `overrides` before both.
+
+    Raises ConfigError with a sentence per setting that cannot be used.
+    """
+    try:
+        return Settings(_env_file=env_file, **overrides)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_sentence(item) for item in error.errors(include_url=False))) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{env_file} is not UTF-8 text: {error.reason}") from error
+
+
+def _sentence(item: Any) -> str:
+    name = str(item["loc"][0]).upper() if item["loc"] else "settings"
+    reason = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "string_pattern_mismatch":
+        reason = "must be a number in international form, such as +15551234567"
+    # The value of a setting is shown only where it cannot be a secret.
+    shown = "" if name.endswith("_KEY") else f" (found {item['input']!r})"
+    return f"{name}: {reason[:1].lower() + reason[1:]}{shown}; mend it in the environment or .env"
+
+
+def missing(settings: Settings) -> list[str]:
+    """What is not set although calls need it, a sentence each that says what to do."""
+    needs = {
+        "TELNYX_API_KEY": (
+            settings.telnyx_api_key,
+            "no call can be answered or placed; create an API key in the Telnyx portal under "
+            "“API Keys” and set it",
+        ),
+        "TELNYX_PUBLIC_KEY": (
+            settings.telnyx_public_key,
+            "every webhook is refused; copy the public key from the Telnyx portal under “Keys & Credentials”",
+        ),
+        "PUBLIC_URL": (
+            settings.public_url,
+            "Telnyx cannot reach the media socket; set the https:// address of this backend as seen from "
+            "the internet (a tunnel will do)",
+        ),
+        "TELNYX_CONNECTION_ID": (
+            settings.telnyx_connection_id,
+            "no call can be placed; set the id of your Voice API application",
+        ),
+        "TELNYX_FROM_NUMBER": (
+            settings.telnyx_from_number,
+            "a call can be placed only when it names `from`; set one of your Telnyx numbers",
+        ),
+    }
+    sentences = [f"{name} is not set: {what}." for name, (value, what) in needs.items() if not value]
+    if settings.sesame_enabled and not settings.sesame_self_hosted and not settings.sesame_url:
+        sentences.append(
+            "SESAME_URL is not set and SESAME_SELF_HOSTED is false: Sesame cannot speak; set one of them."
+        )
+    if settings.sesame_fallback_enabled and not settings.sesame_fallback_url:
+        sentences.append("SESAME_FALLBACK_URL is not set although SESAME_FALLBACK_ENABLED is true: set it.")
+    if not settings.api_key and not settings.is_loopback:
+        sentences.append(
+            f"API_KEY is not set and HOST is {settings.host}: anybody who reaches the backend could place "
+            "calls; set a long random API_KEY, or HOST=127.0.0.1."
+        )
+    return sentences
