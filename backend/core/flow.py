@@ -138,11 +138,10 @@ class Flow:
         self._spoke()
         self._keys = digits[:_MAX_KEYS]
         matches = [(item, _key_match(item, self._keys)) for item in self._transitions()]
-        if self._collects_freely() or any(
-            match in (KeyMatch.PARTIAL, KeyMatch.FULL_SO_FAR) for _, match in matches
-        ):
-            if not self._keys.endswith("#") or len(self._keys) == 1:
-                return None
+        open_ended = (KeyMatch.PARTIAL, KeyMatch.FULL_SO_FAR)
+        more = self._collects_freely() or any(match in open_ended for _, match in matches)
+        if more and (not self._keys.endswith("#") or self._keys == "#"):
+            return None
         full = next((item for item, match in matches if match is KeyMatch.FULL), None)
         if full:
             return self._take(full, {}, self._keys)
@@ -246,9 +245,8 @@ class Flow:
 
     def _check_listening(self) -> None:
         if self._ended or not self._at.listens:
-            raise FlowError(
-                f"node {self._at.id!r} does not listen" if not self._ended else "the flow has ended"
-            )
+            state = "has ended the call" if self._ended else "does not listen"
+            raise FlowError(f"node {self._at.id!r} {state}")
 
     def _spoke(self) -> None:
         self._check_listening()
