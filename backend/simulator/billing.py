@@ -1,0 +1,40 @@
+"""What `call.hangup` and `call.cost` tell about an ended call: SIP codes and list prices."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+SIP_CAUSES = {
+    "normal_clearing": "200",
+    "user_busy": "486",
+    "no_answer": "480",
+    "timeout": "408",
+    "call_rejected": "603",
+    "not_found": "404",
+    "originator_cancel": "487",
+}
+
+_PER_MINUTE_USD = (("call-control", 0.002), ("sip-trunking", 0.0035))
+_STREAMING_USD = ("media-streaming", 0.0035)
+
+
+def call_cost(talked_s: float, *, streamed: bool) -> dict[str, Any]:
+    """The payload of `call.cost`: whole minutes, begun ones count."""
+    minutes = max(1, math.ceil(talked_s / 60))
+    parts = (*_PER_MINUTE_USD, _STREAMING_USD) if streamed else _PER_MINUTE_USD
+    return {
+        "billed_duration_secs": 60 * minutes,
+        "status": "success",
+        "total_cost": f"{minutes * sum(rate for _, rate in parts):.4f}",
+        "cost_parts": [
+            {
+                "call_part": name,
+                "rate": f"{rate:.4f}",
+                "cost": f"{minutes * rate:.4f}",
+                "currency": "USD",
+                "billed_duration_secs": 60 * minutes,
+            }
+            for name, rate in parts
+        ],
+    }

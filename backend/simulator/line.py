@@ -1,0 +1,194 @@
+"""One telephone line, 20 ms a tick: what the person hears and says, sample by sample, and what that shows.
+
+Pure: `tick()` moves the line's clock by 20 ms. Both directions are recorded aligned on that clock, as G.711
+leaves them. Knows nothing of sockets, scripts or words.
+"""
+
+from __future__ import annotations
+
+import io
+import wave
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backend.core.g711 import Codec
+from backend.simulator.hearing import RATE_HZ, audible_span
+from backend.simulator.playqueue import FRAME_SAMPLES, SAMPLES_PER_MS, PlayQueue
+from backend.simulator.record import EventKind, LineEvent
+
+TICK_MS = FRAME_SAMPLES / SAMPLES_PER_MS
+_FRAME_BYTES = 2 * FRAME_SAMPLES
+# After an interruption the agent counts as silent once this much silence follows its last sound.
+_FELL_SILENT_MS = 500.0
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Speech ready for the line: int16 at 8 kHz, and where in it the first and last audible samples lie.
+
+    `pcm16` may begin and end with background noise that is not speech.
+    """
+
+    text: str
+    pcm16: bytes
+    speech_start: int
+    speech_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """One tick. `caller_g711` was said in the 20 ms before (None at the first tick, nothing was said yet);
+    `heard_pcm16` is heard in the 20 ms that follow."""
+
+    caller_g711: bytes | None
+    heard_pcm16: bytes
+    marks: tuple[str, ...]
+    events: tuple[LineEvent, ...]
+
+
+@dataclass(slots=True)
+class _Speaking:
+    utterance: Utterance
+    start: int  # the sample of the line at which the utterance's first one lies
+    at: int = 0
+
+    def span(self, until: int) -> tuple[float, float]:
+        end = min(
+            self.start + self.utterance.speech_end, max(until, self.start + self.utterance.speech_start)
+        )
+        return (self.start + self.utterance.speech_start) / SAMPLES_PER_MS, end / SAMPLES_PER_MS
+
+
+class Line:
+    """Both directions of one call."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.queue = PlayQueue()
+        self._announcement = bytearray()
+        self._speaking: _Speaking | None = None
+        self._ticks = 0
+        self._caller = bytearray()
+        self._agent = bytearray()
+        self._heard_until_ms: float | None = None
+        self._interrupted_at_ms: float | None = None
+
+    @property
+    def now_ms(self) -> float:
+        """The line's clock: the audio played so far."""
+        return self._ticks * TICK_MS
+
+    @property
+    def caller_speaking(self) -> bool:
+        return self._speaking is not None
+
+    def say(self, utterance: Utterance, *, interrupting: bool = False) -> float:
+        """The caller begins to speak now, dropping what they were saying. → first audible sample, in ms."""
+        start = len(self._caller) // 2
+        self._speaking = _Speaking(utterance, start)
+        speech_start_ms = (start + utterance.speech_start) / SAMPLES_PER_MS
+        if interrupting:
+            self._interrupted_at_ms = speech_start_ms
+        return speech_start_ms
+
+    def announce(self, pcm16: bytes) -> None:
+        """Play the carrier's own speech to the caller, mixed with whatever the stream plays."""
+        self._announcement += pcm16
+
+    @property
+    def announcing(self) -> bool:
+        return bool(self._announcement)
+
+    def tick(self) -> Ticked:
+        """20 ms pass."""
+        events: list[LineEvent] = []
+        caller = self._caller_frame(events) if self._ticks else None
+        played = self.queue.tick()
+        heard = self._on_the_wire(self._mix(played.pcm16))
+        if played.underrun_ms:
+            events.append(self._event("underrun", ms=played.underrun_ms))
+        self._listen(heard, events)
+        self._agent += heard
+        self._ticks += 1
+        return Ticked(caller, heard, played.marks, tuple(events))
+
+    def hang_up(self) -> list[LineEvent]:
+        """What was still under way when the line went dead."""
+        events = self._end_speech()
+        if self._interrupted_at_ms is not None:
+            events.append(self._fell_silent(self._interrupted_at_ms))
+        return events
+
+    def forget_audio(self) -> None:
+        """Free the recording of a line that has ended."""
+        self._caller.clear()
+        self._agent.clear()
+
+    def wav(self) -> bytes:
+        """Stereo 16-bit WAV at 8 kHz from the line's zero: left the caller, right the agent as heard."""
+        samples = min(len(self._caller), len(self._agent)) // 2
+        stereo = np.empty((samples, 2), "<i2")
+        stereo[:, 0] = np.frombuffer(self._caller, "<i2", samples)
+        stereo[:, 1] = np.frombuffer(self._agent, "<i2", samples)
+        out = io.BytesIO()
+        with wave.open(out, "wb") as file:
+            file.setnchannels(2)
+            file.setsampwidth(2)
+            file.setframerate(RATE_HZ)
+            file.writeframes(stereo.tobytes())
+        return out.getvalue()
+
+    def _caller_frame(self, events: list[LineEvent]) -> bytes:
+        frame = b""
+        if self._speaking is not None:
+            pcm16 = self._speaking.utterance.pcm16
+            frame = pcm16[self._speaking.at : self._speaking.at + _FRAME_BYTES]
+            self._speaking.at += _FRAME_BYTES
+        g711 = self.codec.encode(frame.ljust(_FRAME_BYTES, b"\0"))
+        self._caller += self.codec.decode(g711)
+        if self._speaking is not None and self._speaking.at >= len(self._speaking.utterance.pcm16):
+            events += self._end_speech()
+        return g711
+
+    def _end_speech(self) -> list[LineEvent]:
+        speaking, self._speaking = self._speaking, None
+        if speaking is None:
+            return []
+        start_ms, end_ms = speaking.span(len(self._caller) // 2)
+        text = speaking.utterance.text
+        data = {"text": text, "start_ms": start_ms, "end_ms": end_ms}
+        return [LineEvent(start_ms, "caller_speech", data)]
+
+    def _mix(self, pcm16: bytes) -> bytes:
+        if not self._announcement:
+            return pcm16
+        extra = bytes(self._announcement[:_FRAME_BYTES]).ljust(_FRAME_BYTES, b"\0")
+        del self._announcement[:_FRAME_BYTES]
+        both = np.frombuffer(pcm16, "<i2").astype(np.int32) + np.frombuffer(extra, "<i2")
+        return bytes(np.clip(both, -32768, 32767).astype("<i2").tobytes())
+
+    def _on_the_wire(self, pcm16: bytes) -> bytes:
+        return self.codec.decode(self.codec.encode(pcm16))
+
+    def _listen(self, heard: bytes, events: list[LineEvent]) -> None:
+        span = audible_span(heard)
+        if span is not None:
+            if self._heard_until_ms is None:
+                events.append(self._event("first_audio", ms=self.now_ms + span[0] / SAMPLES_PER_MS))
+            self._heard_until_ms = self.now_ms + span[1] / SAMPLES_PER_MS
+        if self._interrupted_at_ms is None:
+            return
+        silent_since_ms = max(self._interrupted_at_ms, self._heard_until_ms or 0.0)
+        if self.now_ms + TICK_MS - silent_since_ms >= _FELL_SILENT_MS:
+            events.append(self._fell_silent(self._interrupted_at_ms))
+
+    def _fell_silent(self, speech_start_ms: float) -> LineEvent:
+        self._interrupted_at_ms = None
+        last_ms = self._heard_until_ms if self._heard_until_ms is not None else 0.0
+        data = {"speech_start_ms": speech_start_ms, "last_agent_audio_ms": last_ms}
+        return LineEvent(speech_start_ms, "interrupt", data)
+
+    def _event(self, kind: EventKind, **data: Any) -> LineEvent:
+        return LineEvent(self.now_ms, kind, data)

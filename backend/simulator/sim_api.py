@@ -1,0 +1,118 @@
+"""The stand-in's own API, under /sim: place a call, say how dials are answered, watch, fetch recordings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend.core.g711 import Codec
+from backend.simulator.call import SimCall
+from backend.simulator.carrier import Carrier
+from backend.simulator.script import parse_script
+
+_Number = Annotated[str, Field(pattern=r"^(\+[1-9]\d{6,14}|sips?:\S+)$")]
+_MAX_WAIT_S = 10.0
+
+
+class PlaceCall(BaseModel):
+    """Somebody calls the backend."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    to: _Number
+    from_number: _Number = Field(alias="from")
+    script: dict[str, Any] = Field(default_factory=dict)
+    codec: Literal["PCMU", "PCMA"] = "PCMU"
+
+
+class Answering(BaseModel):
+    """How the next outbound dial is answered."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    script: dict[str, Any] = Field(default_factory=dict)
+    codec: Literal["PCMU", "PCMA"] = "PCMU"
+    outcome: Literal["answer", "busy", "no_answer"] = "answer"
+    answer_after_ms: int | None = Field(default=None, ge=0, le=600_000)
+
+
+def sim_router(carrier: Carrier) -> APIRouter:
+    """`/sim…`. Raises ScriptError, SpeechError and Refusal, which the server turns into answers."""
+    router = APIRouter(prefix="/sim", tags=["Simulator"])
+
+    @router.get("/health")
+    async def health() -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "public_key": carrier.webhooks.public_key,
+            "webhook_url": carrier.config.webhook_url,
+            "live_calls": carrier.live_calls,
+        }
+
+    @router.post("/calls", status_code=201)
+    async def place(body: PlaceCall) -> dict[str, str]:
+        plan = await carrier.plan(parse_script(body.script), Codec[body.codec])
+        call = carrier.ring(from_number=body.from_number, to_number=body.to, plan=plan)
+        return {"call_control_id": call.call_control_id, "call_session_id": call.call_session_id}
+
+    @router.post("/answering", status_code=201)
+    async def answering(body: Answering) -> dict[str, int]:
+        plan = await carrier.plan(
+            parse_script(body.script),
+            Codec[body.codec],
+            outcome=body.outcome,
+            answer_after_ms=body.answer_after_ms,
+        )
+        return {"waiting": carrier.answer_next(plan)}
+
+    @router.get("/calls")
+    async def calls() -> dict[str, list[dict[str, Any]]]:
+        return {"calls": [_summary(call) for call in carrier.calls]}
+
+    @router.get("/calls/{call_control_id}")
+    async def call(call_control_id: str) -> dict[str, Any]:
+        found = carrier.call(call_control_id)
+        return {**_summary(found), "record": found.record().to_json()}
+
+    @router.get("/calls/{call_control_id}/audio.wav")
+    async def audio(call_control_id: str) -> Response:
+        return Response(carrier.call(call_control_id).conversation.line.wav(), media_type="audio/wav")
+
+    @router.post("/calls/{call_control_id}/hangup")
+    async def hang_up(call_control_id: str) -> dict[str, str]:
+        carrier.call(call_control_id).end_by_caller()
+        return {"result": "ok"}
+
+    @router.post("/calls/{call_control_id}/drop_media")
+    async def drop_media(call_control_id: str) -> dict[str, str]:
+        carrier.call(call_control_id).drop_media()
+        return {"result": "ok"}
+
+    @router.get("/events")
+    async def events(
+        after: Annotated[int, Query(ge=0)] = 0,
+        wait_s: Annotated[float, Query(ge=0, le=_MAX_WAIT_S)] = _MAX_WAIT_S,
+    ) -> dict[str, Any]:
+        found = await carrier.events.wait_after(after, timeout_s=wait_s)
+        return {"events": found, "next": found[-1]["seq"] if found else after}
+
+    return router
+
+
+def _summary(call: SimCall) -> dict[str, Any]:
+    # A call is reported as ended only when its last words were recognised and its record is whole.
+    state = "answered" if call.state == "ended" and not call.complete else call.state
+    return {
+        "call_control_id": call.call_control_id,
+        "call_session_id": call.call_session_id,
+        "direction": call.order.direction,
+        "from": call.order.from_number,
+        "to": call.order.to_number,
+        "codec": call.plan.codec.value,
+        "state": state,
+        "hangup_cause": call.hangup_cause,
+        "hangup_source": call.hangup_source,
+        "script_error": call.script_error,
+    }
