@@ -1,0 +1,286 @@
+"""Calls and their turns in a database: SQLite by default, PostgreSQL when asked.
+
+Keeps what it is given and gives it back. Refuses to know what a call is doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Insert, and_, event, insert, literal, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from backend.core.records import CallRecord, CallState, Direction, TurnRecord
+from backend.errors import RequestError, StorageError
+from backend.storage import tables
+from backend.storage.problems import storage_error
+
+CONNECT_TIMEOUT_S = 5.0
+# Long enough for a slow disk, short enough that a call does not hang on its records.
+OPERATION_TIMEOUT_S = 15.0
+MAX_PAGE = 500
+_Page = list[CallRecord]  # inside the class, `list` is a method
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+}
+_CHANGEABLE = frozenset(f.name for f in dataclasses.fields(CallRecord)) - {"id", "turns"}
+
+
+class CallStore:
+    """The calls and their turns. Use `open` to make one and `close` it at the end.
+
+    Every method raises StorageError, with a sentence, when the database cannot be used.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._url = engine.url
+
+    @classmethod
+    async def open(cls, url: str, *, busy_timeout_ms: int = 5000) -> CallStore:
+        """Connect to `url` and make the tables.
+
+        `url`: such as `sqlite:///calls.sqlite3` or `postgresql://user:password@host/name`.
+        `busy_timeout_ms`: how long SQLite waits for another writer. Raises StorageError: the URL makes no
+        sense, a driver is missing, the place cannot be written or reached, or is of a later version.
+        """
+        parsed = _parse(url)
+        if parsed.get_backend_name() == "sqlite":
+            await asyncio.to_thread(_make_folder, parsed)
+        store = cls(_engine(parsed, busy_timeout_ms))
+        try:
+            await store._prepare()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+    async def create(self, call: CallRecord) -> CallRecord:
+        """Keep a new call and its turns.
+
+        A call with the same idempotency key, or of the same `call_control_id`, that is there already is
+        returned instead, with its turns, and nothing is changed.
+        """
+        async with self._transaction() as connection:
+            row = tables.call_row(call)
+            done = await connection.execute(self._insert(tables.calls).values(row).on_conflict_do_nothing())
+            if done.rowcount:
+                for turn in call.turns:
+                    await connection.execute(self._upsert_turn(call.id, turn))
+                return call
+            same = [tables.calls.c.id == call.id]
+            if call.idempotency_key is not None:
+                same.append(tables.calls.c.idempotency_key == call.idempotency_key)
+            if call.call_control_id is not None:
+                same.append(tables.calls.c.call_control_id == call.call_control_id)
+            existing = await _fetch(connection, or_(*same))
+        if existing is None or existing.id == call.id:
+            raise StorageError(f"A call {call.id} is in the database already; ids must be new.")
+        return existing
+
+    async def update(self, call_id: str, **changes: object) -> CallRecord:
+        """Change fields of our call `call_id`; the call as it is then, with its turns.
+
+        Raises TypeError for a field that calls do not have (or `id`, `turns`), StorageError for a call that
+        is not there.
+        """
+        if unknown := changes.keys() - _CHANGEABLE:
+            raise TypeError(f"a call has no field to change named {', '.join(sorted(unknown))}")
+        async with self._transaction() as connection:
+            if changes:
+                await connection.execute(
+                    update(tables.calls).where(tables.calls.c.id == call_id).values(changes)
+                )
+            call = await _fetch(connection, tables.calls.c.id == call_id)
+        if call is None:
+            raise StorageError(f"There is no call {call_id} in the database to change.")
+        return call
+
+    async def add_turn(self, call_id: str, turn: TurnRecord) -> None:
+        """Keep a turn of our call `call_id`; the turn of the same index is replaced."""
+        try:
+            async with self._transaction(explain=False) as connection:
+                await connection.execute(self._upsert_turn(call_id, turn))
+        except IntegrityError as error:
+            raise StorageError(f"There is no call {call_id} in the database to add a turn to.") from error
+
+    async def get(self, any_id: str) -> CallRecord | None:
+        """The call of this id, ours or Telnyx's call_control_id, with its turns."""
+        async with self._transaction() as connection:
+            return await _fetch(
+                connection, or_(tables.calls.c.id == any_id, tables.calls.c.call_control_id == any_id)
+            )
+
+    async def list(
+        self,
+        *,
+        agent_id: str | None = None,
+        state: CallState | None = None,
+        direction: Direction | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> _Page:
+        """Up to `limit` (1–500) calls, newest first, without their turns.
+
+        `before`: the id of the last call of the page before. Raises RequestError when there is no such call.
+        """
+        wanted = {"agent_id": agent_id, "state": state, "direction": direction}
+        query = select(tables.calls).where(
+            *(tables.calls.c[name] == value for name, value in wanted.items() if value is not None)
+        )
+        async with self._transaction() as connection:
+            if before is not None:
+                query = query.where(await _older_than(connection, before))
+            query = query.order_by(tables.calls.c.created_at.desc(), tables.calls.c.id.desc())
+            rows = await connection.execute(query.limit(max(1, min(limit, MAX_PAGE))))
+            return [tables.call_record(row) for row in rows.mappings()]
+
+    async def ping(self) -> None:
+        """Return if the database answers."""
+        async with self._transaction() as connection:
+            await connection.execute(select(literal(1)))
+
+    async def _prepare(self) -> None:
+        async with self._transaction() as connection:
+            if self._url.get_backend_name() == "postgresql":
+                # Two backends that start at once would both make the tables.
+                await connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7220190412)")
+            else:
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            await connection.run_sync(tables.metadata.create_all)
+            version = await connection.scalar(select(tables.schema_version.c.version))
+            if version is None:
+                await connection.execute(
+                    insert(tables.schema_version).values(
+                        version=tables.SCHEMA_VERSION, applied_at=datetime.now(UTC)
+                    )
+                )
+            elif version != tables.SCHEMA_VERSION:
+                raise StorageError(
+                    f"The database {self._url.render_as_string(hide_password=True)} has tables of version "
+                    f"{version}; this program knows version {tables.SCHEMA_VERSION}. Run the program that "
+                    "made it, or set DATABASE_URL to another place."
+                )
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, *, explain: bool = True) -> AsyncIterator[AsyncConnection]:
+        """A connection whose work is kept at the end; the only place that sees database errors."""
+        try:
+            async with asyncio.timeout(OPERATION_TIMEOUT_S), self._engine.begin() as connection:
+                yield connection
+        except IntegrityError as error:
+            if not explain:
+                raise
+            raise storage_error(self._url, error) from error
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            raise storage_error(self._url, error) from error
+
+    def _insert(self, table: Any) -> Any:
+        """INSERT with ON CONFLICT, which each database spells for itself."""
+        return (postgresql if self._url.get_backend_name() == "postgresql" else sqlite).insert(table)
+
+    def _upsert_turn(self, call_id: str, turn: TurnRecord) -> Insert:
+        row = tables.turn_row(call_id, turn)
+        upsert: Insert = (
+            self._insert(tables.turns)
+            .values(row)
+            .on_conflict_do_update(
+                index_elements=[tables.turns.c.call_id, tables.turns.c.index],
+                set_={name: value for name, value in row.items() if name not in ("call_id", "index")},
+            )
+        )
+        return upsert
+
+
+async def _fetch(connection: AsyncConnection, which: ColumnElement[bool]) -> CallRecord | None:
+    row = (await connection.execute(select(tables.calls).where(which))).mappings().first()
+    if row is None:
+        return None
+    its_turns = await connection.execute(
+        select(tables.turns).where(tables.turns.c.call_id == row["id"]).order_by(tables.turns.c.index)
+    )
+    return tables.call_record(row, tuple(tables.turn_record(turn) for turn in its_turns.mappings()))
+
+
+async def _older_than(connection: AsyncConnection, call_id: str) -> ColumnElement[bool]:
+    calls = tables.calls.c
+    created_at = await connection.scalar(select(calls.created_at).where(calls.id == call_id))
+    if created_at is None:
+        raise RequestError(f"before: there is no call {call_id}; use the `next` of the page before.")
+    return or_(calls.created_at < created_at, and_(calls.created_at == created_at, calls.id < call_id))
+
+
+def _parse(url: str) -> URL:
+    how = "Set DATABASE_URL to sqlite:///calls.sqlite3 or postgresql://user:password@host:5432/name"
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise StorageError(f"DATABASE_URL is not a database URL. {how}.") from error
+    if parsed.drivername not in (*_DRIVERS, *_DRIVERS.values()):
+        raise StorageError(f"DATABASE_URL names {parsed.drivername}, which is not supported. {how}.")
+    return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+
+
+def _make_folder(url: URL) -> None:
+    if url.database in (None, "", ":memory:"):
+        return
+    folder = Path(str(url.database)).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"The folder {folder} for the database cannot be made ({error.strerror}). "
+            "Set DATABASE_URL to a place this program may write."
+        ) from error
+
+
+def _engine(url: URL, busy_timeout_ms: int) -> AsyncEngine:
+    try:
+        if url.get_backend_name() == "postgresql":
+            return create_async_engine(
+                url,
+                pool_pre_ping=True,
+                pool_timeout=CONNECT_TIMEOUT_S,
+                connect_args={"timeout": CONNECT_TIMEOUT_S, "command_timeout": OPERATION_TIMEOUT_S},
+            )
+        in_memory = url.database in (None, "", ":memory:")
+        # A database in memory lives in its one connection; SQLite has one writer anyway.
+        engine = create_async_engine(
+            url,
+            poolclass=AsyncAdaptedQueuePool,
+            pool_size=1 if in_memory else 5,
+            max_overflow=0,
+            pool_timeout=OPERATION_TIMEOUT_S,
+        )
+    except ModuleNotFoundError as error:
+        raise StorageError(
+            f"The driver {error.name} for {url.get_backend_name()} is not installed. "
+            'Run: pip install "sesame-telephony[postgres]"'
+        ) from error
+
+    def set_up(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(busy_timeout_ms)}")
+        cursor.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
+        cursor.execute("PRAGMA synchronous = NORMAL")  # safe with WAL: a power cut loses no consistency
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", set_up)
+    return engine

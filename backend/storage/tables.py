@@ -1,0 +1,132 @@
+"""The tables calls are kept in, for SQLite and PostgreSQL alike, and rows to records and back.
+
+Refuses to know connections and queries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    RowMapping,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+from backend.core.records import CallRecord, TurnRecord, TurnTimings
+
+# Raise it with every change of a table, and teach CallStore to bring an older database up to it.
+SCHEMA_VERSION = 1
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware datetimes only, kept in UTC; SQLite itself forgets the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value.isoformat()} has no time zone; records hold UTC datetimes")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData()
+
+schema_version = Table(
+    "schema_version",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("applied_at", UtcDateTime, nullable=False),
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("direction", String(16), nullable=False),
+    Column("agent_id", String(128), nullable=False),
+    Column("from_number", String(128), nullable=False),
+    Column("to_number", String(128), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    # Telnyx's ids have no stated length.
+    Column("call_control_id", Text, unique=True),
+    Column("call_session_id", Text, index=True),
+    Column("answered_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("hangup_cause", Text),
+    Column("hangup_source", Text),
+    Column("error", Text),
+    Column("variables", JSON, nullable=False),
+    Column("idempotency_key", String(255), unique=True),
+    Index("calls_by_time", "created_at", "id"),
+    Index("calls_by_agent", "agent_id", "created_at"),
+    Index("calls_by_state", "state", "created_at"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("call_id", String(64), ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("role", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("heard_text", Text, nullable=False),
+    Column("started_ms", Float, nullable=False),
+    Column("ended_ms", Float, nullable=False),
+    Column("node_id", Text),
+    Column("via", String(16), nullable=False),
+    Column("interrupted", Boolean, nullable=False),
+    Column("route", Text),
+    Column("timings", JSON, nullable=False),
+)
+
+_TIMING_NAMES = frozenset(timing.name for timing in dataclasses.fields(TurnTimings))
+
+
+def call_row(call: CallRecord) -> dict[str, Any]:
+    """A call without its turns, as columns."""
+    row = {column.name: getattr(call, column.name) for column in calls.columns}
+    row["variables"] = dict(call.variables)
+    return row
+
+
+def turn_row(call_id: str, turn: TurnRecord) -> dict[str, Any]:
+    """One turn as columns."""
+    return {**dataclasses.asdict(turn), "call_id": call_id}
+
+
+def call_record(row: RowMapping, its_turns: tuple[TurnRecord, ...] = ()) -> CallRecord:
+    """The call a row of `calls` holds."""
+    return CallRecord(**{column.name: row[column] for column in calls.columns}, turns=its_turns)
+
+
+def turn_record(row: RowMapping) -> TurnRecord:
+    """The turn a row of `turns` holds; timings written by a later version are passed over."""
+    values = {column.name: row[column] for column in turns.columns if column.name != "call_id"}
+    timings: Mapping[str, float | None] = values["timings"]
+    known = {name: at_ms for name, at_ms in timings.items() if name in _TIMING_NAMES}
+    return TurnRecord(**{**values, "timings": TurnTimings(**known)})
