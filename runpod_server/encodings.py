@@ -1,4 +1,4 @@
-"""Compressed forms of speech (FLAC, MP3, Ogg Opus) through libsndfile, encoded as the sound comes.
+"""Compressed forms of speech (MP3, Ogg Opus, FLAC) through libsndfile, encoded as the sound comes.
 
 Blocking; callers run it in a thread. Works without libsndfile as long as nobody asks for these forms.
 """
@@ -12,6 +12,8 @@ import numpy as np
 from runpod_server.audio import SAMPLE_RATE_HZ
 from runpod_server.errors import BadRequest
 
+# Constant bit rate: players reckon the length of a streamed MP3 from it. 80 kbit/s is plain for speech.
+_MP3_OPTIONS = {"bitrate_mode": "CONSTANT", "compression_level": 0.5}
 _CONTAINERS = {"flac": ("FLAC", "PCM_16"), "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS")}
 
 
@@ -38,13 +40,21 @@ class StreamEncoder:
             )
         self._sink = _ForwardSink()
         self._file = soundfile.SoundFile(
-            self._sink, "w", samplerate=SAMPLE_RATE_HZ, channels=1, format=container, subtype=subtype
+            self._sink,
+            "w",
+            samplerate=SAMPLE_RATE_HZ,
+            channels=1,
+            format=container,
+            subtype=subtype,
+            **(_MP3_OPTIONS if form == "mp3" else {}),
         )
+        # A FLAC without its length in the header is one that many readers refuse: it is sent when complete.
+        self._hold = form == "flac"
 
     def push(self, pcm16: bytes) -> bytes:
         """Encode int16 samples; returns the bytes that are ready, possibly none."""
         self._file.write(np.frombuffer(pcm16, "<i2"))
-        return self._sink.take()
+        return b"" if self._hold else self._sink.take()
 
     def finish(self) -> bytes:
         """The last bytes."""

@@ -42,7 +42,9 @@ class Guard:
             more = message.get("more_body", False)
             if len(body) > self._max_body_bytes:
                 text = f"the request body is larger than the {self._max_body_bytes} bytes this server takes"
-                await failure_response(scope["path"], 413, "bad_request", text)(scope, receive, send)
+                refusal = failure_response(scope["path"], 413, "bad_request", text)
+                refusal.headers["Connection"] = "close"  # else the rest of the body is read to its end
+                await refusal(scope, receive, send)
                 return
         await self._app(scope, _replaying(bytes(body), receive), send)
 
