@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from runpod_server.app import choose_engine, listen, serve
+from runpod_server.errors import EngineUnavailable, PortUnavailable
+from runpod_server.settings import Settings
+
+
+def test_auto_is_preview_and_says_so(settings: Callable[..., Settings]) -> None:
+    engine = choose_engine(settings(engine=""))
+    assert engine.name == "preview"
+    assert engine.notice and "PREVIEW VOICE" in engine.notice and "ENGINE is empty" in engine.notice
+
+
+@pytest.mark.parametrize("name", ["csm", "csm-chunked"])
+def test_csm_says_what_it_would_need(name: str, settings: Callable[..., Settings]) -> None:
+    with pytest.raises(EngineUnavailable, match=f"ENGINE={name}.*GPU.*CSM_MODEL=sesame/csm-1b"):
+        choose_engine(settings(engine=name))
+
+
+def test_a_taken_port_is_named() -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortUnavailable, match=f"port {port} .* in use.*--port"):
+            listen("127.0.0.1", port)
+
+
+def test_an_address_that_is_not_ours() -> None:
+    with pytest.raises(PortUnavailable, match="check HOST and PORT"):
+        listen("192.0.2.1", 0)
+
+
+async def test_an_engine_that_cannot_load_ends_the_server(settings: Callable[..., Settings]) -> None:
+    chosen = settings()
+
+    class Unloadable(type(choose_engine(chosen))):  # type: ignore[misc]
+        async def load(self) -> None:
+            raise EngineUnavailable("no voice in this package")
+
+    engine = Unloadable(max_streams=1, max_queue=1)
+    with pytest.raises(EngineUnavailable, match="no voice in this package"):
+        await serve(chosen, engine, listen("127.0.0.1", 0), asyncio.Event())
