@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runpod_server.api.replies import failure_response
 
 BAD_KEY = 1008
+_DRAINED_BYTES = 1024 * 1024
 OPEN_PATHS = frozenset({"/health"})  # tells its status only, without the key
 
 
@@ -33,20 +34,23 @@ class Guard:
             await self._with_bounded_body(scope, receive, send)
 
     async def _with_bounded_body(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body, more = bytearray(), True
-        while more:
+        body, size, more = bytearray(), 0, True
+        # A client cut off while it sends may never see the reply: so a little too much is read, and dropped.
+        while more and size <= self._max_body_bytes + _DRAINED_BYTES:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._max_body_bytes:
-                text = f"the request body is larger than the {self._max_body_bytes} bytes this server takes"
-                refusal = failure_response(scope["path"], 413, "bad_request", text)
-                refusal.headers["Connection"] = "close"  # else the rest of the body is read to its end
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, _replaying(bytes(body), receive), send)
+            piece, more = message.get("body", b""), message.get("more_body", False)
+            size += len(piece)
+            if size <= self._max_body_bytes:
+                body += piece
+        if size <= self._max_body_bytes:
+            await self._app(scope, _replaying(bytes(body), receive), send)
+            return
+        text = f"the request body is larger than the {self._max_body_bytes} bytes this server takes"
+        refusal = failure_response(scope["path"], 413, "bad_request", text)
+        refusal.headers["Connection"] = "close"
+        await refusal(scope, receive, send)
 
 
 def key_is_right(headers: Iterable[tuple[bytes, bytes]], api_key: str | None) -> bool:
