@@ -113,7 +113,12 @@ class Playout:
         if not self._pieces or self._pieces[-1].ended:
             return
         self._pieces[-1].ended = True
-        self._marks.append(_Mark(self._pushed, self._name("end", len(self._pieces) - 1)))
+        mark = _Mark(self._pushed, self._name("end", len(self._pieces) - 1))
+        # A start mark, one frame on, may still lie ahead of an end without much audio.
+        place = next(
+            (i for i, other in enumerate(self._marks) if other.offset > mark.offset), len(self._marks)
+        )
+        self._marks.insert(place, mark)
 
     def finish(self) -> None:
         """No further piece follows for now: what is left is sent even if it fills no frame."""
@@ -122,7 +127,8 @@ class Playout:
             self._pieces[-1].last = True
         # An utterance shorter than a frame starts where it ends; one without audio never does.
         marks = (m for m in self._marks if m.offset - FRAME_BYTES < self._pushed)
-        self._marks = deque(_Mark(min(m.offset, self._pushed), m.name) for m in marks)
+        clamped = (_Mark(min(m.offset, self._pushed), m.name) for m in marks)
+        self._marks = deque(sorted(clamped, key=lambda m: (m.offset, ":end:" in m.name)))
 
     # --- sending ---------------------------------------------------------------------------------------
 
