@@ -172,7 +172,7 @@ def build_report(line: Mapping[str, Any], call: Mapping[str, Any], expected: Exp
     verdicts = (
         _judge_words(words),
         _judge_gaps(gaps_ms),
-        _judge_flow(str(call["state"]), call.get("error"), ended_by, ending, expected),
+        _judge_flow(str(call["state"]), _problem(events, call), ended_by, ending, expected),
         *([_judge_nodes(nodes, expected.nodes)] if expected.nodes else []),
         *(
             [_judge_barge_in(barge_ins, expected.interruptions)]
@@ -320,6 +320,12 @@ def _ending(events: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     return "", "nobody hung up"
 
 
+def _problem(events: Sequence[Mapping[str, Any]], call: Mapping[str, Any]) -> str:
+    """What went wrong in the call's course, from either side; "" when nothing did."""
+    failed = [f"the caller gave up: {data['reason']}" for data in _of(events, "script_failed")]
+    return "; ".join([*failed, *([str(call["error"])] if call.get("error") else [])])
+
+
 def _judge_words(words: WordErrors) -> Verdict:
     return Verdict(
         "word errors of what the caller heard",
@@ -336,14 +342,17 @@ def _judge_gaps(gaps_ms: Sequence[float]) -> Verdict:
     return Verdict("gaps inside an utterance", str(len(gaps_ms)), "none", not gaps_ms, "hard", detail)
 
 
-def _judge_flow(state: str, error: object, ended_by: str, ending: str, expected: Expected) -> Verdict:
-    ok = state == "ended" and not error and (expected.ends is None or ended_by == expected.ends)
+def _judge_flow(state: str, problem: str, ended_by: str, ending: str, expected: Expected) -> Verdict:
+    ok = state == "ended" and not problem and (expected.ends is None or ended_by == expected.ends)
     wanted = {"agent": "the agent hangs up", "caller": "the caller hangs up", "transfer": "a transfer"}
-    detail = "" if not error else str(error)
-    if state != "ended":
-        detail = f"the backend says the call is {state}" + (f": {detail}" if detail else "")
+    lost = "" if state == "ended" else f"the backend says the call is {state}"
     return Verdict(
-        "the flow reached its end", ending, wanted.get(expected.ends or "", "any end"), ok, "hard", detail
+        "the flow reached its end",
+        ending,
+        wanted.get(expected.ends or "", "any end"),
+        ok,
+        "hard",
+        "; ".join(part for part in (lost, problem) if part),
     )
 
 

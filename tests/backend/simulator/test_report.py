@@ -172,3 +172,10 @@ def test_percentile_is_a_value_that_occurred() -> None:
     assert percentile([5, 1, 3], 50) == 3
     assert percentile(list(range(1, 101)), 95) == 95
     assert percentile([7], 95) == 7
+
+
+def test_a_caller_who_gave_up_breaks_it(line: dict[str, Any], call: dict[str, Any]) -> None:
+    line["events"].insert(6, event(7_000, "script_failed", reason="never heard 'goodbye'"))
+    judged = verdict(line, call, "flow reached")
+    assert not judged.ok
+    assert judged.detail == "the caller gave up: never heard 'goodbye'"
