@@ -14,6 +14,8 @@ Expects = Literal["any", "yes_no", "digits", "phone"]
 
 SPEECH_PROBABILITY = 0.5  # Silero's own advice; 0.15 lower to stay in speech, so that it does not flutter
 SILENCE_PROBABILITY = 0.35
+_DOUBT, _CERTAINTY = 0.2, 0.6  # what a window's probability counts: nothing below, in full above
+_ENOUGH = 0.7  # the detector trails the first sound by about a window: so much of it need not be seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class TurnTaker:
         self._text: str | None = None
         self._recognised_ms = 0.0
         self._interrupted = False
+        self._evidence_ms = 0.0  # speech lately, each window weighted by how sure it is
 
     @property
     def speaking(self) -> bool:
@@ -105,6 +108,7 @@ class TurnTaker:
         self, probability: float, start_ms: float, end_ms: float, *, agent_speaking: bool
     ) -> list[TurnEvent]:
         """One voice-activity window, `start_ms` to `end_ms`, and what it changes."""
+        self._weigh(probability, end_ms - start_ms)
         threshold = SPEECH_PROBABILITY if self._run_started_ms is None else SILENCE_PROBABILITY
         if probability >= threshold:
             return self._speech(start_ms, end_ms, agent_speaking)
@@ -153,16 +157,27 @@ class TurnTaker:
             events.append(SpeechStarted(self._started_ms))
         if self._state == "speaking":
             self._last_speech_ms = end_ms
-            if self._barges_in(agent_speaking, run_ms):
+            if self._barges_in(agent_speaking):
                 self._interrupted = True
                 events.append(BargeIn(self._run_started_ms))
         return events
 
-    def _barges_in(self, agent_speaking: bool, run_ms: float) -> bool:
+    def _weigh(self, probability: float, window_ms: float) -> None:
+        """Keep the evidence of speech. A soft onset ("hi", "sorry") makes single windows doubtful; waiting
+        for an unbroken run of sure ones would cost the caller up to 100 ms more of our voice."""
+        weight = (probability - _DOUBT) / (_CERTAINTY - _DOUBT)
+        if weight > 0:
+            self._evidence_ms += window_ms * min(1.0, weight)
+        else:
+            self._evidence_ms = max(0.0, self._evidence_ms - window_ms / 2)
+        self._evidence_ms = min(self._evidence_ms, 2 * self.policy.min_speech_ms)
+
+    def _barges_in(self, agent_speaking: bool) -> bool:
         if not agent_speaking:
             self._interrupted = False
             return False
-        return self.policy.barge_in and not self._interrupted and run_ms >= self.policy.min_speech_ms
+        enough_ms = self.policy.min_speech_ms * _ENOUGH
+        return self.policy.barge_in and not self._interrupted and self._evidence_ms >= enough_ms
 
 
 def wait_ms(text: str, expects: Expects, policy: TurnPolicy) -> float:
