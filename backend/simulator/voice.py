@@ -59,6 +59,10 @@ class CallerVoice:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _make(self, text: str, pitch: float, speed: float) -> Utterance:
+        if not any(char.isalnum() for char in text):
+            raise SpeechError(
+                f"there is nothing to pronounce in {text!r}", route="simulator", reason="bad_request"
+            )
         if self._engine is None:
             try:
                 from hibari import Hibari
@@ -71,15 +75,11 @@ class CallerVoice:
             self._engine = Hibari()
         # Spoken slower by the factor that playing it faster takes away: pitch and formants rise, pace stays.
         natural = self._engine(text, speed=speed / pitch, seed=zlib.crc32(text.encode()))
-        if not len(natural):
-            raise SpeechError(
-                f"there is nothing to pronounce in {text!r}", route="simulator", reason="bad_request"
-            )
         return _trim(text, soxr.resample(natural, _VOICE_HZ * pitch, RATE_HZ))
 
 
 def _trim(text: str, audio: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Utterance:
-    peak = float(np.abs(audio).max()) or 1.0
+    peak = float(np.abs(audio).max(initial=0.0)) or 1.0
     pcm16 = np.rint(audio * (_PEAK / peak) * 32767).astype("<i2").tobytes()
     span = audible_span(pcm16)
     if span is None:

@@ -1,4 +1,4 @@
-"""A stand-in on a free port, and the other side of it: a webhook receiver and a media peer, all real sockets."""
+"""A stand-in on a free port and the other side of it: webhook receiver and media peer, all real sockets."""
 
 from __future__ import annotations
 
@@ -30,28 +30,35 @@ from backend.stt.local import LocalTranscriber
 DEADLINE_S = 20.0
 
 
+class _Server(uvicorn.Server):
+    """Tells when it is up, and ends without looking at the clock for it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up, self.end = asyncio.Event(), asyncio.Event()
+
+    async def main_loop(self) -> None:
+        self.up.set()
+        await self.end.wait()
+
+
 @asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[str]:
-    """The app on a free loopback port → its base URL."""
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve(sockets=[sock]))
-    port = sock.getsockname()[1]
-    async with asyncio.timeout(DEADLINE_S), httpx.AsyncClient() as client:
-        while True:
-            try:
-                await client.get(f"http://127.0.0.1:{port}/openapi.json")
-                break
-            except httpx.TransportError:
-                await asyncio.sleep(0)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        await task
-        sock.close()
+async def serving(app: FastAPI, *, abrupt: bool = False) -> AsyncIterator[str]:
+    """The app on a free loopback port → its base URL. `abrupt`: end without waiting for connections."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        config = uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1)
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[sock]))
+        async with asyncio.timeout(DEADLINE_S):
+            await server.up.wait()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.force_exit = abrupt
+            server.end.set()
+            await task
 
 
 @dataclass
@@ -114,7 +121,7 @@ async def webhooks() -> AsyncIterator[Webhooks]:
             hooks.changed.notify_all()
         return Response(status_code=await hooks.answer(one) if hooks.answer else 200)
 
-    async with serving(app) as url:
+    async with serving(app, abrupt=True) as url:
         hooks.url = f"{url}/hook"
         yield hooks
 
