@@ -65,6 +65,7 @@ class ScriptedCaller:
         self._at = 0
         self._step_began_ms: float | None = None
         self._heard: list[_Heard] = []
+        self._searched = (-1, -1)  # the step and the number of stretches last searched in vain
         self._speech_starts_ms: list[float] = []
         self._agent_speaking = False
         self._quiet_since_ms = 0.0
@@ -133,11 +134,14 @@ class ScriptedCaller:
 
     def _match(self, step: WaitFor) -> bool:
         """The fewest stretches that hold the words; they are then used up."""
+        if self._searched == (self._at, len(self._heard)):
+            return False
         for count in range(1, len(self._heard) + 1):
             if hears_any(step.phrases, " ".join(heard.text for heard in self._heard[:count])):
                 self._past_ms = max(self._past_ms, self._heard[count - 1].end_ms)
                 del self._heard[:count]
                 return True
+        self._searched = (self._at, len(self._heard))
         return False
 
     def _say(self, step: Say | Interrupt, now_ms: float, speaking: bool, actions: list[CallerAction]) -> bool:
