@@ -10,7 +10,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
@@ -36,7 +36,7 @@ from backend.core.media import (
     Stopped,
     UnsupportedLeg,
 )
-from backend.core.records import CallRecord
+from backend.core.records import CallRecord, CallState, Direction, TurnTimings
 from backend.core.turns import Expects, TurnPolicy
 from backend.errors import CallGone, CarrierError, FlowError, HearingError, SpeechError, StorageError
 
@@ -68,6 +68,14 @@ class Carrier(Protocol):
     async def speak(self, ccid: str, *, text: str, language: str, command_id: str) -> None: ...
 
 
+class Observer(Protocol):
+    """Who counts calls and turns. See `backend.web.metrics`."""
+
+    def call_moved(self, direction: Direction, before: CallState | None, now: CallState) -> None: ...
+
+    def turn_answered(self, timings: TurnTimings) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class CallParts:
     """What every call is made of; given once, by the composition root."""
@@ -78,6 +86,7 @@ class CallParts:
     make_detector: Callable[[], VoiceDetector]
     make_route: Callable[[Agent], SpeechRoute]
     clock: Clock
+    observer: Observer
     media_url: str
     """`wss://…/media`, what the carrier can reach."""
 
@@ -92,7 +101,7 @@ class LiveCall:
         self.auth_token = ""
         self._variables = variables
         self._inbox: asyncio.Queue[Callable[[], list[Command]]] = asyncio.Queue(_MAX_INBOX)
-        self._recorder = TurnRecorder(parts.store, record.id)
+        self._recorder = TurnRecorder(parts.store, record.id, on_turn=parts.observer.turn_answered)
         self._route = parts.make_route(agent)
         self._dtmf = DtmfMerger()
         self._socket: MediaSocket | None = None
@@ -237,8 +246,12 @@ class LiveCall:
         await self._update(error=self.error, variables=dict(self._variables))
 
     async def _update(self, **changes: object) -> None:
+        before = self.record.state
+        self.record = replace(self.record, **changes)  # type: ignore[arg-type]
+        if self.record.state != before:
+            self._parts.observer.call_moved(self.record.direction, before, self.record.state)
         try:
-            self.record = await self._parts.store.update(self.record.id, **changes)
+            await self._parts.store.update(self.record.id, **changes)
         except StorageError as error:
             log.error("call %s: not stored: %s: %s", self.record.id, changes, error)
 

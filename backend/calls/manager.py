@@ -254,6 +254,7 @@ class CallManager:
         )
         call = LiveCall(record, agent, {**filled, **variables}, self._parts)
         self._calls[record.id] = call
+        self._parts.observer.call_moved(record.direction, None, record.state)
         if record.call_control_id:
             self._by_control_id[record.call_control_id] = call
         return call

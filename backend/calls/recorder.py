@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
-from backend.core.records import CallRecord, TurnRecord
+from backend.core.records import CallRecord, TurnRecord, TurnTimings
 from backend.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -37,14 +38,19 @@ class TurnRecorder:
     At most 1,000 wait; beyond that the newest is dropped and the log says so, text and all.
     """
 
-    def __init__(self, store: Store, call_id: str) -> None:
-        self._store, self._call_id = store, call_id
+    def __init__(
+        self, store: Store, call_id: str, on_turn: Callable[[TurnTimings], None] | None = None
+    ) -> None:
+        """`on_turn` is told the timings of each turn of the agent's."""
+        self._store, self._call_id, self._on_turn = store, call_id, on_turn
         self._queue: asyncio.Queue[TurnRecord] = asyncio.Queue(_MAX_WAITING)
         self.count = 0
 
     def add(self, turn: TurnRecord) -> None:
         """Keep a turn; returns at once."""
         self.count = max(self.count, turn.index + 1)
+        if self._on_turn is not None and turn.role == "agent":
+            self._on_turn(turn.timings)
         try:
             self._queue.put_nowait(turn)
         except asyncio.QueueFull:

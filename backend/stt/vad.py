@@ -24,7 +24,7 @@ class VoiceActivity:
         whole = len(samples) // WINDOW_SAMPLES * WINDOW_SAMPLES
         self._rest = samples[whole:]
         return [
-            float(self._model.process(memoryview(samples[at : at + WINDOW_SAMPLES].copy())))
+            float(self._model.process(samples[at : at + WINDOW_SAMPLES].tobytes()))
             for at in range(0, whole, WINDOW_SAMPLES)
         ]
 

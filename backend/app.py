@@ -1,0 +1,213 @@
+"""The composition root: the only file that names providers, and ties settings to parts."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from backend import __version__
+from backend.calls.live_call import CallParts
+from backend.calls.manager import CallManager
+from backend.calls.ports import SpeechRoute, Transcriber, VoiceDetector
+from backend.core.agent import Agent
+from backend.core.agent_checks import unsupported
+from backend.core.urls import websocket_url
+from backend.errors import ConfigError
+from backend.settings import Settings, missing
+from backend.storage.agent_files import AgentFiles
+from backend.storage.calls import CallStore
+from backend.telnyx.control import CallControl
+from backend.telnyx.webhooks import WebhookVerifier
+from backend.tts.sesame_ws import SesameWebSocketService
+from backend.web.agents import agents_router
+from backend.web.auth import make_guard
+from backend.web.calls import calls_router
+from backend.web.errors import install_error_handlers
+from backend.web.health import health_router
+from backend.web.media import media_router
+from backend.web.metrics import Metrics, metrics_router
+from backend.web.pages import pages_router
+from backend.web.webhooks import webhooks_router
+
+log = logging.getLogger(__name__)
+
+_RELOAD_EVERY_S = 2.0
+
+
+def now_ms() -> float:
+    """The process's monotonic clock, milliseconds."""
+    return time.monotonic() * 1000
+
+
+def local_ears() -> tuple[Transcriber, Callable[[], VoiceDetector], Callable[[], None]]:
+    """The embedded recogniser, a maker of voice detectors, and what closes them.
+
+    Raises ConfigError when they are not installed.
+    """
+    try:
+        from backend.stt.local import LocalTranscriber
+        from backend.stt.vad import VoiceActivity
+    except ImportError as error:
+        raise ConfigError(
+            f"speech-to-text is not installed ({error.name}): pip install 'sesame-telephony[local]'"
+        ) from error
+    transcriber = LocalTranscriber()
+    return transcriber, VoiceActivity, transcriber.close
+
+
+def speech_routes(settings: Settings) -> Callable[[Agent], SpeechRoute]:
+    """Makes a call's voice. Calls are spread over the speech servers in turn."""
+    servers = itertools.cycle(settings.sesame_websocket_urls)
+    api_key = _secret(settings.sesame_api_key)
+
+    def make_route(agent: Agent) -> SpeechRoute:
+        given = agent.sesame_settings.model_dump(exclude_none=True, exclude={"speaker_id"})
+        return SesameWebSocketService(next(servers), api_key=api_key, settings=given)
+
+    return make_route
+
+
+async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
+    """Everything built and connected; `stack` undoes it in the right order.
+
+    Raises ConfigError and StorageError, each with what to do.
+    """
+    guard = make_guard(api_key=_secret(settings.api_key), host=settings.host)
+    verifier = WebhookVerifier(settings.telnyx_public_key) if settings.telnyx_public_key else None
+    agents = AgentFiles(settings.agents_dir)
+    agents.load()
+    store = await CallStore.open(settings.database_url)
+    stack.push_async_callback(store.close)
+    transcriber, make_detector, close_ears = local_ears()
+    stack.callback(close_ears)
+    carrier = CallControl(
+        api_key=_secret(settings.telnyx_api_key) or "",
+        base_url=settings.telnyx_base_url,
+        connection_id=settings.telnyx_connection_id or "",
+    )
+    stack.push_async_callback(carrier.aclose)
+    metrics = Metrics()
+    parts = CallParts(
+        carrier=carrier,
+        store=store,
+        transcriber=transcriber,
+        make_detector=make_detector,
+        make_route=speech_routes(settings),
+        clock=now_ms,
+        observer=metrics,
+        media_url=websocket_url(settings.public_url or f"http://{settings.host}:{settings.port}", "/media"),
+    )
+    manager = CallManager(parts, carrier, agents, from_number=settings.telnyx_from_number)
+    await stack.enter_async_context(manager)
+    stack.push_async_callback(_cancel, asyncio.create_task(_keep_fresh(agents), name="agents"))
+
+    app = FastAPI(title="Voice agent", version=__version__, docs_url="/docs", redoc_url=None)
+    install_error_handlers(app)
+    app.include_router(webhooks_router(manager, verifier, metrics))
+    app.include_router(media_router(manager))
+    app.include_router(calls_router(manager, store, guard))
+    app.include_router(agents_router(agents, guard))
+    known_carrier = carrier if settings.telnyx_api_key else None
+    app.include_router(health_router(manager, store, known_carrier, guard, version=__version__))
+    app.include_router(metrics_router(metrics))
+    app.include_router(pages_router(version=__version__))
+    _say_what_is_missing(settings, agents)
+    return app
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM; live calls are then hung up and stored.
+
+    Raises ConfigError (also for a port that cannot be had) and StorageError.
+    """
+    listener = _listen(settings.host, settings.port)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        async with AsyncExitStack() as stack:
+            server = _Uvicorn(_uvicorn_config(await compose(settings, stack)))
+            serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+            host, port = listener.getsockname()[:2]
+            log.info("listening on http://%s:%d (API: /docs, health: /api/v1/health)", host, port)
+            await stop.wait()
+            log.info("stopping: live calls are hung up and stored")
+            await stack.aclose()
+            server.should_exit = True
+            await serving
+    finally:
+        listener.close()
+    log.info("stopped")
+
+
+class _Uvicorn(uvicorn.Server):
+    """Signals are ours: calls must be ended before the sockets are closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_max_size=1 << 20,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=3,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"port {port} on {host} is in use: stop the other program, or choose another with PORT"
+            ) from error
+        raise ConfigError(f"cannot listen on {host}:{port} ({error}): check HOST and PORT") from error
+    return listener
+
+
+async def _keep_fresh(agents: AgentFiles) -> None:
+    """Take up changed agent files without a restart."""
+    while True:
+        await asyncio.sleep(_RELOAD_EVERY_S)
+        await asyncio.to_thread(agents.reload_changed)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _say_what_is_missing(settings: Settings, agents: AgentFiles) -> None:
+    for sentence in missing(settings):
+        log.warning(sentence)
+    for agent in agents.all():
+        for sentence in unsupported(agent):
+            log.warning("agent %s: %s", agent.id, sentence)
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value is not None else None
