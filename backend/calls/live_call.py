@@ -426,6 +426,7 @@ class LiveCall:
                         self._ccid, to=to, command_id=self.next_command_id("transfer")
                     )
                     self._transferred = True
+                    self.tell(self.machine.handed_over)
                 case SendDtmf(digits):
                     await self._parts.carrier.send_dtmf(
                         self._ccid, digits=digits, command_id=self.next_command_id("dtmf")

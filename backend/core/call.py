@@ -56,6 +56,7 @@ class CallMachine:
         self._tries = 0
         self._media = False
         self._hanging_up = False
+        self._handed_over = False
 
     @property
     def over(self) -> bool:
@@ -67,6 +68,8 @@ class CallMachine:
         """How long to wait for the next event before `timed_out`; None for as long as it takes."""
         if self._hanging_up:
             return 5.0
+        if self._handed_over:
+            return None
         if self.state == "ringing" and self.direction == "inbound":
             return 15.0
         if self.state == "answered":
@@ -130,6 +133,11 @@ class CallMachine:
             return []
         self._hanging_up = True
         return [HangUp(reason)]
+
+    def handed_over(self) -> list[Command]:
+        """The caller was transferred: the carrier keeps the call, and our media socket may go."""
+        self._handed_over = True
+        return []
 
     def gone(self) -> list[Command]:
         """A command came too late: the call has ended, and its hang-up event says why."""
