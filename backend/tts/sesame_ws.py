@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from backend.errors import SpeechError, SpeechFailure
+
+log = logging.getLogger(__name__)
 
 RATE_HZ = 24_000
 _MAX_MESSAGE_BYTES = 1 << 20
@@ -57,6 +60,7 @@ class SesameWebSocketService:
         self._connect_timeout_s = connect_timeout_s
         self._first_audio_timeout_s, self._chunk_timeout_s = first_audio_timeout_s, chunk_timeout_s
         self._connection: ClientConnection | None = None
+        self._closed = False
         self._turn = asyncio.Lock()
         self._numbers = itertools.count(1)
 
@@ -82,15 +86,17 @@ class SesameWebSocketService:
                 while (message := await self._next(request_id, self._chunk_timeout_s)) is not None:
                     yield message
                 finished = True
+            except SpeechError:
+                finished = True  # the server said so itself, or the connection is gone: nothing to cancel
+                raise
             finally:
                 if not finished:
                     await self._abandon(request_id)
 
     async def aclose(self) -> None:
-        """Close the connection, within a second."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await _close(connection)
+        """Close the connection for good, within a second."""
+        self._closed = True
+        await self._drop()
 
     # --- one request -----------------------------------------------------------------------------------
 
@@ -108,11 +114,7 @@ class SesameWebSocketService:
         connection = await self._open()
         request = {**self._settings, "text": text, "speaker_id": speaker_id, "request_id": request_id}
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
-                await connection.send(json.dumps(request))
-        except (TimeoutError, websockets.ConnectionClosed, OSError) as error:
-            raise await self._lost(error) from error
-        try:
+            await self._put(connection, request)
             first = await self._next(request_id, self._first_audio_timeout_s)
         except asyncio.CancelledError:
             await self._abandon(request_id)
@@ -121,35 +123,44 @@ class SesameWebSocketService:
             raise self._error("no_audio", f"the speech server gave no sound for {len(text)} characters")
         return first
 
+    async def _put(self, connection: ClientConnection, request: Mapping[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await connection.send(json.dumps(request))
+        except (TimeoutError, websockets.ConnectionClosed, OSError) as error:
+            raise await self._lost(error) from error
+
     async def _next(self, request_id: str, timeout_s: float) -> bytes | None:
-        """The next chunk, or None when the request is done."""
+        """The next chunk, or None when the request is done. Talk without sound does not prolong the wait."""
         connection = self._connection
         if connection is None:
             raise self._error("closed", "the connection was closed while speaking")
-        while True:
-            try:
-                async with asyncio.timeout(timeout_s):
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
                     message = await connection.recv()
-            except TimeoutError as error:
-                await self.aclose()
-                raise self._error("timeout", f"no audio for {timeout_s:g} s") from error
-            except (websockets.ConnectionClosed, OSError) as error:
-                raise await self._lost(error) from error
-            if isinstance(message, bytes):
-                if message:
-                    return message
-                continue
-            if await self._is_done(message, request_id):
-                return None
+                    if isinstance(message, bytes):
+                        if message:
+                            return message
+                    elif await self._is_done(message, request_id):
+                        return None
+        except TimeoutError as error:
+            await self._drop()
+            raise self._error("timeout", f"no audio for {timeout_s:g} s") from error
+        except (websockets.ConnectionClosed, OSError) as error:
+            raise await self._lost(error) from error
 
     async def _is_done(self, message: str, request_id: str) -> bool:
         """Whether a text message ends our request. Raises SpeechError when it reports a failure."""
         try:
             reply = json.loads(message)
         except json.JSONDecodeError as error:
-            await self.aclose()
+            await self._drop()
             raise self._error("protocol", "the speech server sent text that is not JSON") from error
-        if not isinstance(reply, dict) or reply.get("request_id", request_id) != request_id:
+        if not isinstance(reply, dict):
+            return False
+        about = reply.get("request_id")
+        if about is not None and about != request_id:
             return False
         if "error" in reply:
             code = str(reply["error"])
@@ -164,20 +175,33 @@ class SesameWebSocketService:
         connection = self._connection
         if connection is None:
             return
+        clean = False
         try:
             async with asyncio.timeout(1.0):
                 await connection.send(json.dumps({"cancel": request_id}))
                 while True:
                     message = await connection.recv()
                     if isinstance(message, str) and await self._is_done(message, request_id):
+                        clean = True
                         return
-        except (TimeoutError, SpeechError, websockets.ConnectionClosed, OSError):
-            # It did not answer for itself in time: a fresh connection is cheaper than a doubtful one.
-            await self.aclose()
+        except (TimeoutError, SpeechError, websockets.ConnectionClosed, OSError) as error:
+            log.debug("cancelled request not answered for, connection dropped: %s", error)
+        finally:
+            if not clean:
+                # Sound of the old request would be taken for the next one's: a fresh connection is cheaper
+                # than a doubtful one.
+                await self._drop()
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await _close(connection)
 
     # --- connection ------------------------------------------------------------------------------------
 
     async def _open(self) -> ClientConnection:
+        if self._closed:
+            raise self._error("closed", "this voice was closed when its call ended")
         if self._connection is not None:
             return self._connection
         try:
@@ -211,7 +235,7 @@ class SesameWebSocketService:
         return self._error("unreachable", f"not a speech server, or the wrong address (HTTP {status})")
 
     async def _lost(self, error: Exception) -> SpeechError:
-        await self.aclose()
+        await self._drop()
         if isinstance(error, websockets.ConnectionClosed) and error.rcvd is not None:
             if error.rcvd.code == 1008:
                 return self._error("unauthorized", "the speech server refused the key: check SESAME_API_KEY")
@@ -227,5 +251,7 @@ async def _close(connection: ClientConnection) -> None:
     try:
         async with asyncio.timeout(1.0):
             await connection.close()
-    except (TimeoutError, OSError):
-        connection.transport.abort()
+    except (TimeoutError, OSError) as error:
+        log.debug("connection not closed politely: %s", error)
+    finally:
+        connection.transport.abort()  # nothing to do unless the closing failed or was cancelled
