@@ -1,0 +1,151 @@
+"""`GET /api/v1/health`: what works and what does not, with what to do. Always 200: the answer is the answer.
+
+Asks each part with a deadline, and not more often than every few seconds, whoever asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, Literal, TypeVar
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from backend.core.health import RouteHealth
+from backend.errors import BackendError
+from backend.web.auth import Guard
+from backend.web.ports import Checkable, Pingable, SpeechState
+
+T = TypeVar("T")
+Overall = Literal["ok", "degraded", "down"]
+State = Literal["up", "down", "unknown", "not_set"]
+
+CHECK_TIMEOUT_S = 5.0
+SPEECH_KEPT_S = 5.0
+TELNYX_KEPT_S = 30.0
+
+
+class PartView(BaseModel):
+    """One part the backend needs."""
+
+    state: State
+    detail: str = Field(description="A sentence; when it is not up, what to do.")
+    latency_ms: float | None = None
+
+
+class RouteView(PartView):
+    """One speech route."""
+
+    name: str
+
+
+class HealthView(BaseModel):
+    """What works. Without the API key only `status` is told."""
+
+    status: Overall = Field(
+        description="`ok`; `degraded`: calls work, not everything does; `down`: they do not."
+    )
+    version: str | None = None
+    live_calls: int | None = None
+    database: PartView | None = None
+    telnyx: PartView | None = None
+    speech: list[RouteView] | None = None
+
+
+class Kept(Generic[T]):
+    """An answer that is asked for again only once it is `kept_s` seconds old, by one asker at a time."""
+
+    def __init__(
+        self, ask: Callable[[], Awaitable[T]], kept_s: float, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ask, self._kept_s, self._clock_s = ask, kept_s, clock_s
+        self._asking = asyncio.Lock()
+        self._answer: tuple[float, T] | None = None
+
+    async def get(self) -> T:
+        """The answer, at most `kept_s` old."""
+        async with self._asking:
+            if self._answer is None or self._clock_s() - self._answer[0] >= self._kept_s:
+                answer = await self._ask()
+                self._answer = (self._clock_s(), answer)
+            return self._answer[1]
+
+
+def overall(database: PartView, telnyx: PartView, speech: Sequence[PartView]) -> Overall:
+    """`down` when calls cannot work: no records, a carrier that refuses, not one voice."""
+    voiceless = bool(speech) and all(route.state == "down" for route in speech)
+    if database.state == "down" or telnyx.state == "down" or voiceless:
+        return "down"
+    all_up = all(part.state == "up" for part in (database, telnyx, *speech))
+    return "ok" if all_up and speech else "degraded"
+
+
+def health_router(
+    manager: SpeechState, store: Pingable, carrier: Checkable | None, guard: Guard, *, version: str
+) -> APIRouter:
+    """`GET /api/v1/health`. `carrier` None: no Telnyx key is set."""
+    router = APIRouter(tags=["health"])
+    database = Kept(lambda: _check("answers", store.ping), kept_s=1.0)
+    telnyx = Kept(lambda: _check_carrier(carrier), TELNYX_KEPT_S)
+    speech = Kept(lambda: _check_speech(manager), SPEECH_KEPT_S)
+
+    @router.get("/api/v1/health", response_model_exclude_none=True)
+    async def health(request: Request) -> HealthView:
+        """What works: database, Telnyx, each speech route. Always 200."""
+        async with asyncio.TaskGroup() as asking:
+            parts = [asking.create_task(part.get()) for part in (database, telnyx)]
+            routes = asking.create_task(speech.get())
+        status = overall(parts[0].result(), parts[1].result(), routes.result())
+        if guard.refusal(request.headers) is not None:
+            return HealthView(status=status)
+        return HealthView(
+            status=status,
+            version=version,
+            live_calls=manager.live_calls,
+            database=parts[0].result(),
+            telnyx=parts[1].result(),
+            speech=routes.result(),
+        )
+
+    return router
+
+
+async def _check(works: str, ask: Callable[[], Awaitable[None]]) -> PartView:
+    began_s = time.monotonic()
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            await ask()
+    except BackendError as error:
+        return PartView(state="down", detail=str(error))
+    except TimeoutError:
+        return PartView(state="down", detail=f"It did not answer within {CHECK_TIMEOUT_S:g} s.")
+    return PartView(state="up", detail=works, latency_ms=_since_ms(began_s))
+
+
+async def _check_carrier(carrier: Checkable | None) -> PartView:
+    if carrier is None:
+        return PartView(
+            state="not_set", detail="TELNYX_API_KEY is not set: no call can be answered or placed. Set it."
+        )
+    return await _check("reachable, and the key is accepted", carrier.check)
+
+
+async def _check_speech(manager: SpeechState) -> list[RouteView]:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            return [_route_view(route) for route in await manager.speech_routes()]
+    except BackendError as error:
+        return [RouteView(name="all", state="down", detail=str(error))]
+    except TimeoutError:
+        late = f"The speech routes did not answer within {CHECK_TIMEOUT_S:g} s. Look at the speech server."
+        return [RouteView(name="all", state="down", detail=late)]
+
+
+def _route_view(route: RouteHealth) -> RouteView:
+    return RouteView(name=route.name, state=route.state, detail=route.detail, latency_ms=route.latency_ms)
+
+
+def _since_ms(began_s: float) -> float:
+    return round((time.monotonic() - began_s) * 1000, 1)

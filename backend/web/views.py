@@ -1,0 +1,108 @@
+"""Calls as the API shows them: records of `backend.core.records` in JSON, with what follows from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend.core.records import CallRecord, CallState, Direction, Role, TurnRecord
+
+
+class TimingsView(BaseModel):
+    """When things happened within a turn, milliseconds since the call's media started; null: they did not."""
+
+    caller_speech_ended_ms: float | None
+    recognised_ms: float | None
+    turn_ended_ms: float | None
+    text_ready_ms: float | None
+    first_chunk_ms: float | None
+    first_frame_ms: float | None
+    heard_ms: float | None
+
+
+class TurnView(BaseModel):
+    """One side's turn."""
+
+    index: int
+    role: Role
+    text: str = Field(description="What was meant (agent) or recognised (caller); the digits, if pressed.")
+    heard_text: str = Field(description="What of it was really played to the other side.")
+    started_ms: float
+    ended_ms: float
+    node_id: str | None = Field(description="The node of the call flow.")
+    via: str = Field(description="`speech` or `dtmf`.")
+    interrupted: bool
+    route: str | None = Field(description="The speech route that spoke it.")
+    response_ms: float | None = Field(
+        description="From the end of the caller's speech to the agent's first sound."
+    )
+    timings: TimingsView
+
+
+class CallSummary(BaseModel):
+    """One call."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    id: str
+    call_control_id: str | None = Field(description="Telnyx's id; null until Telnyx took the call.")
+    call_session_id: str | None
+    direction: Direction
+    state: CallState
+    agent_id: str
+    from_number: str = Field(alias="from")
+    to_number: str = Field(alias="to")
+    created_at: datetime
+    answered_at: datetime | None
+    ended_at: datetime | None
+    duration_s: float | None = Field(description="From answer to end, seconds.")
+    hangup_cause: str | None
+    hangup_source: str | None
+    error: str | None = Field(description="Why the call failed, as a sentence.")
+    variables: dict[str, str]
+
+
+class CallView(CallSummary):
+    """One call with what was said in it."""
+
+    turns: list[TurnView]
+    routes: list[str] = Field(description="The speech routes used, in the order of their first use.")
+
+
+class CallPage(BaseModel):
+    """Calls, newest first."""
+
+    calls: list[CallSummary]
+    next: str | None = Field(description="Give it as `before` to get the next page; null: this is the last.")
+
+
+def summary(call: CallRecord) -> CallSummary:
+    """The call without its turns."""
+    return CallSummary.model_validate(_values(call))
+
+
+def view(call: CallRecord) -> CallView:
+    """The call with its turns."""
+    routes = dict.fromkeys(turn.route for turn in call.turns if turn.route)
+    turns = [turn_view(turn) for turn in call.turns]
+    return CallView.model_validate({**_values(call), "turns": turns, "routes": list(routes)})
+
+
+def turn_view(turn: TurnRecord) -> TurnView:
+    """The turn with its response time, where it answers the caller."""
+    response_ms = None
+    ended_ms, heard_ms = turn.timings.caller_speech_ended_ms, turn.timings.heard_ms
+    if turn.role == "agent" and ended_ms is not None and heard_ms is not None:
+        response_ms = heard_ms - ended_ms
+    return TurnView.model_validate({**dataclasses.asdict(turn), "response_ms": response_ms})
+
+
+def _values(call: CallRecord) -> dict[str, object]:
+    names = [field.name for field in dataclasses.fields(call) if field.name not in ("turns", "variables")]
+    values = {name: getattr(call, name) for name in names}
+    duration_s = None
+    if call.answered_at is not None and call.ended_at is not None:
+        duration_s = (call.ended_at - call.answered_at).total_seconds()
+    return {**values, "variables": dict(call.variables), "duration_s": duration_s}

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from backend.core.records import TurnTimings
+from backend.web.metrics import Metrics
+
+
+async def test_metrics_are_shown(backend, client) -> None:
+    backend.metrics.call_moved("inbound", None, "ringing")
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert 'voice_calls_live{direction="inbound",state="ringing"} 1.0' in answer.text
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_a_calls_way_is_counted() -> None:
+    metrics = Metrics()
+    metrics.call_moved("inbound", None, "ringing")
+    metrics.call_moved("inbound", "ringing", "in_progress")
+    assert value(metrics, "voice_calls_live", direction="inbound", state="ringing") == 0
+    assert value(metrics, "voice_calls_live", direction="inbound", state="in_progress") == 1
+    metrics.call_moved("inbound", "in_progress", "ended")
+    metrics.call_moved("inbound", "ended", "ended")
+    metrics.call_moved("outbound", None, "failed")
+    assert value(metrics, "voice_calls_live", direction="inbound", state="in_progress") == 0
+    assert value(metrics, "voice_calls_total", direction="inbound", state="ended") == 1
+    assert value(metrics, "voice_calls_total", direction="outbound", state="failed") == 1
+
+
+def test_turns_are_measured_by_stage() -> None:
+    metrics = Metrics()
+    metrics.turn_answered(
+        TurnTimings(caller_speech_ended_ms=1000, recognised_ms=1100, first_chunk_ms=1400, heard_ms=1650)
+    )
+    metrics.turn_answered(TurnTimings(first_chunk_ms=10, heard_ms=5))
+    assert value(metrics, "voice_turn_response_seconds_sum") == 0.65
+    assert value(metrics, "voice_turn_response_seconds_count") == 1
+    assert value(metrics, "voice_turn_stage_seconds_sum", stage="recognised") == 0.1
+    assert value(metrics, "voice_turn_stage_seconds_sum", stage="first_chunk") == 0.3
+    assert value(metrics, "voice_turn_stage_seconds_count", stage="heard") == 2
+
+
+def test_unknown_events_do_not_add_series() -> None:
+    metrics = Metrics()
+    for number in range(3):
+        metrics.webhook(f"made.up.{number}", "accepted")
+    metrics.webhook("call.answered", "duplicate")
+    assert value(metrics, "voice_webhooks_total", event="other", outcome="accepted") == 3
+    assert value(metrics, "voice_webhooks_total", event="call.answered", outcome="duplicate") == 1
+
+
+def test_two_in_one_process_do_not_meet() -> None:
+    one, other = Metrics(), Metrics()
+    one.webhook("call.answered", "accepted")
+    assert value(other, "voice_webhooks_total", event="call.answered", outcome="accepted") is None
