@@ -16,10 +16,16 @@ class VoiceActivity:
     def __init__(self) -> None:
         self._model = SileroVAD(RATE_HZ)
         self._rest = np.zeros(0, np.float32)
+        self._odd = b""
 
     def push(self, pcm16: bytes) -> list[float]:
-        """Little-endian int16 at 8 kHz, any length → probabilities (0–1) of the windows it completes."""
-        samples = np.frombuffer(pcm16, "<i2").astype(np.float32) / 32768.0
+        """Little-endian int16 at 8 kHz, any length, even half a sample → probabilities (0–1) of the windows
+        it completes."""
+        if self._odd:
+            pcm16 = self._odd + pcm16
+        cut = len(pcm16) & ~1
+        self._odd = bytes(pcm16[cut:])
+        samples = np.frombuffer(pcm16[:cut], "<i2").astype(np.float32) / 32768.0
         samples = np.concatenate((self._rest, samples)) if len(self._rest) else samples
         whole = len(samples) // WINDOW_SAMPLES * WINDOW_SAMPLES
         self._rest = samples[whole:]
@@ -32,3 +38,4 @@ class VoiceActivity:
         """Forget everything heard, as before an unrelated recording."""
         self._model.reset()
         self._rest = np.zeros(0, np.float32)
+        self._odd = b""
