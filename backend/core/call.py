@@ -14,6 +14,7 @@ from typing import Literal
 from backend.core.records import ENDED_STATES, CallState, Direction
 
 STREAMING_TRIES = 3
+_LONGEST_CALL_S = 14_400.0  # Telnyx ends any call by then (`time_limit_secs`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class CallMachine:
         self._media = False
         self._hanging_up = False
         self._handed_over = False
+        self._unsaid: list[Command] = []  # a hang-up waiting for the carrier to name the call
 
     @property
     def over(self) -> bool:
@@ -67,9 +69,10 @@ class CallMachine:
     def patience_s(self) -> float | None:
         """How long to wait for the next event before `timed_out`; None for as long as it takes."""
         if self._hanging_up:
-            return 5.0
+            # A dial under way cannot be taken back: its answer is awaited to hang up on.
+            return 30.0 if self.state == "queued" else 5.0
         if self._handed_over:
-            return None
+            return _LONGEST_CALL_S
         if self.state == "ringing" and self.direction == "inbound":
             return 15.0
         if self.state == "answered":
@@ -87,14 +90,14 @@ class CallMachine:
         """The carrier took our dial."""
         if self.state == "queued":
             self.state = "ringing"
-        return []
+        return self._late_hang_up()
 
     def answered(self) -> list[Command]:
         """Somebody picked up."""
         if self.state not in ("queued", "ringing"):
             return []
         self.state = "answered"
-        return self._stream()
+        return self._late_hang_up() if self._hanging_up else self._stream()
 
     def media_attached(self) -> list[Command]:
         """The media socket is there."""
@@ -112,7 +115,7 @@ class CallMachine:
 
     def streaming_failed(self) -> list[Command]:
         """The carrier could not connect its media socket."""
-        if self.over or self._hanging_up or self.state != "answered":
+        if self._hanging_up or self._handed_over or self.state != "answered":
             return []
         return self._stream()
 
@@ -122,6 +125,8 @@ class CallMachine:
             return []
         if self._hanging_up:
             return self.hung_up("no_hangup_event", "backend")
+        if self._handed_over:
+            return self.hung_up("no_hangup_event", "carrier")
         if self.state in ("answered", "in_progress"):
             self.state = "answered"
             return self._stream()
@@ -132,7 +137,8 @@ class CallMachine:
         if self.over or self._hanging_up:
             return []
         self._hanging_up = True
-        return [HangUp(reason)]
+        self._unsaid = [HangUp(reason)]
+        return [] if self.state == "queued" else self._late_hang_up()
 
     def handed_over(self) -> list[Command]:
         """The caller was transferred: the carrier keeps the call, and our media socket may go."""
@@ -157,6 +163,10 @@ class CallMachine:
             return []
         self.state = "failed"
         return [Finish("failed", cause, "backend")]
+
+    def _late_hang_up(self) -> list[Command]:
+        orders, self._unsaid = self._unsaid, []
+        return [] if self.over else orders
 
     def _stream(self) -> list[Command]:
         self._tries += 1
