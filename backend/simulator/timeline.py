@@ -261,6 +261,7 @@ def _barge_in(axes: Axes, speech_ms: float, silent_ms: float) -> None:
     axes.text(
         silent_ms + 90, _AGENT_Y + 0.26, f"barge-in {silent_ms - speech_ms:.0f} ms", fontsize=8.5, color=_RED,
         fontweight="bold", va="center",
+        bbox={"boxstyle": "round,pad=0.12", "facecolor": _AGENT_PALE, "edgecolor": "none", "alpha": 0.85},
     )  # fmt: skip
 
 

@@ -1,0 +1,264 @@
+"""The command line, `voice-agent`: serve, demo, simulate, check agents.
+
+Exit status: 0 all right, 1 something did not hold or cannot be done (one sentence says what), 2 wrong usage,
+130 interrupted. A user's mistake never shows a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from backend import __version__
+from backend.core.agent import Agent
+from backend.errors import BackendError, ConfigError
+from backend.simulator.call_run import Evidence, run_inbound, run_outbound
+from backend.simulator.demo import run_demo
+from backend.simulator.outcome import judge, write_outcome
+from backend.simulator.report import Expected
+from backend.simulator.sample_scripts import read_script
+from backend.simulator.show import ConversationView, print_report
+from backend.simulator.stack import Stack, StackConfig
+from backend.storage.agent_files import AgentFiles
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="voice-agent",
+    help="Answers and places telephone calls with voice agents.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+agents_app = typer.Typer(help="Agent files.", no_args_is_help=True)
+app.add_typer(agents_app, name="agents")
+
+_AgentsDir = Annotated[Path, typer.Option("--agents-dir", help="Folder of the agent files.")]
+_Lenient = Annotated[
+    bool, typer.Option("--lenient-latency", help="Do not fail when the machine was only too slow.")
+]
+_ANYBODY, _ANYBODY_ELSE = "+15550100077", "+15550100042"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"voice-agent {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve() -> None:
+    """Answer and place calls: the same as `python -m backend`. Settings: the environment and .env."""
+    from backend.run import main as run_backend
+
+    raise typer.Exit(run_backend())
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where recordings and pictures go.")] = Path("demo-out"),
+    agents_dir: _AgentsDir = Path("agents"),
+    lenient_latency: _Lenient = False,
+) -> None:
+    """A whole spoken call on this machine, both ways: no key, no GPU, no download."""
+    console = _console()
+    _AgentsOf(agents_dir)
+    raise typer.Exit(_run(console, run_demo(console, out, agents_dir, lenient_latency=lenient_latency)))
+
+
+@app.command()
+def simulate(
+    agent: Annotated[str, typer.Option(help="The agent: its id, name or file.")],
+    script: Annotated[str, typer.Option(help="A shipped script's name, or a JSON file.")],
+    codec: Annotated[str, typer.Option(help="The line's codec: PCMU or PCMA.")] = "PCMU",
+    out: Annotated[Path, typer.Option(help="Where the recording and the picture go.")] = Path("simulate-out"),
+    speech_url: Annotated[str | None, typer.Option(help="A speech server of your own, http://…")] = None,
+    outbound: Annotated[
+        bool, typer.Option("--outbound", help="The agent calls; else only when it has no number.")
+    ] = False,
+    variables: Annotated[
+        list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="A variable of an outbound call.")
+    ] = None,
+    agents_dir: _AgentsDir = Path("agents"),
+    lenient_latency: _Lenient = False,
+) -> None:
+    """Let a scripted caller talk with one of your agents, through the whole system."""
+    console = _console()
+    found = _AgentsOf(agents_dir).find(agent)
+    steps = _told(lambda: read_script(script))
+    codec = codec.upper()
+    if codec not in ("PCMU", "PCMA"):
+        _fail(f"--codec: {codec} is not known here; choose PCMU or PCMA")
+    given = _variables(variables or [])
+
+    async def call() -> int:
+        config = StackConfig(run_dir=out / "run", agents_dir=agents_dir, speech_url=speech_url)
+        console.print("Starting the speech server, the Telnyx stand-in and the backend …")
+        async with Stack(config) as stack:
+            evidence = await _call(stack, found, steps, codec, ConversationView(console), outbound, given)
+        report = judge(evidence, _expected(steps))
+        console.print()
+        print_report(console, report)
+        files = write_outcome(evidence, report, out, "call", f"{found.name} · {Path(script).stem}")
+        console.print(f"\n{files[0]} and .png, .txt, .json")
+        return 1 if report.broken(lenient_latency=lenient_latency) else 0
+
+    raise typer.Exit(_run(console, call()))
+
+
+@agents_app.command("check")
+def check_agents(
+    folder: Annotated[Path, typer.Argument(help="Folder of the agent files.")] = Path("agents"),
+) -> None:
+    """Check agent files: every mistake with its file, field and reason."""
+    console = _console()
+    logging.getLogger("backend.storage.agent_files").setLevel(logging.CRITICAL)  # told below instead
+    files = AgentFiles(folder)
+    try:
+        files.load()
+    except ConfigError as error:
+        if not files.problems:
+            _fail(str(error))
+    for agent in files.all():
+        numbers = ", ".join(agent.phone_numbers) or "no number: outbound only"
+        nodes = len(agent.call_flow.nodes) if agent.call_flow else 0
+        console.print(f"[green]✓[/] [bold]{escape(agent.name)}[/] ({agent.id}), {numbers}, {nodes} nodes")
+    for warning in files.warnings:
+        console.print(f"[yellow]![/] {escape(warning)}")
+    for problem in files.problems:
+        console.print(f"[bold red]✗[/] {escape(str(problem))}")
+    raise typer.Exit(1 if files.problems else 0)
+
+
+class _AgentsOf:
+    """The usable agents of a folder, found by what a person would call them."""
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            _fail(f"{folder} is not a folder; give the folder of the agent files with --agents-dir")
+        self._folder = folder
+        self._files = AgentFiles(folder)
+        _told(self._files.load)
+
+    def find(self, wanted: str) -> Agent:
+        stem = Path(wanted).stem if wanted.endswith(".json") else wanted
+        for agent in self._files.all():
+            if stem.lower() in (agent.id.lower(), _slug(agent.name)) or stem == agent.name:
+                return agent
+        if (agent_id := self._id_in_file(stem)) and (found := self._files.get(agent_id)):
+            return found
+        known = ", ".join(f"{agent.name} ({agent.id})" for agent in self._files.all())
+        _fail(f"there is no agent {wanted}; known are {known}")
+
+    def _id_in_file(self, stem: str) -> str | None:
+        path = self._folder / f"{stem}.json"
+        if path.parent != self._folder or not path.is_file():
+            return None
+        if problem := next((p for p in self._files.problems if p.file == path.name), None):
+            _fail(str(problem))
+        agent_id = json.loads(path.read_text(encoding="utf-8")).get("id")
+        return agent_id if isinstance(agent_id, str) else None
+
+
+def _slug(name: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+
+
+def _call(
+    stack: Stack,
+    agent: Agent,
+    script: dict[str, Any],
+    codec: str,
+    listener: ConversationView,
+    outbound: bool,
+    variables: dict[str, str],
+) -> Coroutine[Any, Any, Evidence]:
+    if agent.phone_numbers and not outbound:
+        return run_inbound(
+            stack, to=agent.phone_numbers[0], from_number=_ANYBODY, script=script, codec=codec,
+            listener=listener,
+        )  # fmt: skip
+    return run_outbound(
+        stack, agent_id=agent.id, to=_ANYBODY_ELSE, variables=variables, script=script, codec=codec,
+        listener=listener,
+    )  # fmt: skip
+
+
+def _expected(script: dict[str, Any]) -> Expected:
+    """A script tells little: so many interruptions, and answers if the caller says anything."""
+    steps = script.get("steps", [])
+    interruptions = sum("interrupt_after_ms" in step for step in steps)
+    return Expected(interruptions=interruptions, answers=any("say" in step for step in steps))
+
+
+def _variables(given: list[str]) -> dict[str, str]:
+    for item in given:
+        if "=" not in item:
+            _fail(f"--var {item}: write NAME=VALUE")
+    return dict(item.split("=", 1) for item in given)
+
+
+def _run(console: Console, work: Coroutine[Any, Any, int]) -> int:
+    """Run to the end; what was started is stopped whatever happens: Ctrl-C, SIGTERM, a closed terminal."""
+
+    async def guarded() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(guarded())
+    except BackendError as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("[bold]Interrupted; everything is stopped.[/]")
+        return 130
+
+
+def _told(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except BackendError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True, highlight=False).print(
+        f"[bold red]voice-agent:[/] {escape(message)}", soft_wrap=True
+    )
+    raise typer.Exit(1)
+
+
+def _console() -> Console:
+    """At least 110 columns when nobody looks, so that tables stay whole in logs."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=max(console.width, 110))
+
+
+def main() -> None:
+    """The `voice-agent` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
