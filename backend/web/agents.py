@@ -47,6 +47,7 @@ def agents_router(agent_files: AgentStore, guard: Guard) -> APIRouter:
     """`/api/v1/agents`."""
     router = APIRouter(prefix="/api/v1/agents", tags=["agents"], dependencies=[Depends(guard)])
     writing = asyncio.Lock()
+    put_responses = {201: {"model": Agent, "description": "It is new."}, **responses(401, 422)}
 
     @router.get("", responses=responses(401))
     async def list_agents() -> AgentList:
@@ -68,7 +69,7 @@ def agents_router(agent_files: AgentStore, guard: Guard) -> APIRouter:
             raise RequestError(f"There is no agent {agent_id}.", status=404, code="unknown_agent")
         return agent
 
-    @router.put("/{agent_id}", response_model_exclude_unset=True, responses=responses(401, 422))
+    @router.put("/{agent_id}", response_model_exclude_unset=True, responses=put_responses)
     async def put_agent(
         agent_id: str, agent_json: Annotated[dict[str, Any], Body()], response: Response
     ) -> Agent:
