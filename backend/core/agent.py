@@ -216,6 +216,10 @@ class Transition(_Model):
 
     to: NodeId
     when: When
+    set: dict[VariableName, Annotated[str, StringConstraints(max_length=1000)]] = Field(
+        default_factory=dict,
+        description="Variables set when taken, to these very words.",
+    )
 
 
 class Node(_Model):

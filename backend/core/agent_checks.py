@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 
-from backend.core.agent import Agent, Node, TransferAction, When
+from backend.core.agent import Agent, Node, TransferAction, Transition
 from backend.core.templates import BUILTIN_VARIABLES, variable_names
 
 Problem = tuple[str, str]  # (field path, reason)
@@ -27,9 +27,9 @@ def transfer_target_problem(target: str) -> str | None:
 def captured_names(agent: Agent) -> frozenset[str]:
     """Variables that a caller's words or keys may fill."""
     names = {node.collect.name for node in agent.call_flow.nodes if node.collect}
-    for _, when in _conditions(agent):
-        if when.regex:
-            names |= set(re.compile(when.regex).groupindex)
+    for _, item in _transitions(agent):
+        if item.when.regex:
+            names |= set(re.compile(item.when.regex).groupindex)
     return frozenset(names)
 
 
@@ -75,9 +75,9 @@ def _graph_errors(agent: Agent) -> Iterator[Problem]:
     known = {node.id for node in agent.call_flow.nodes}
     if agent.call_flow.start not in known:
         yield "call_flow.start", f"no node {agent.call_flow.start!r}{nearest(agent.call_flow.start, known)}"
-    for field, to in _targets(agent):
-        if to not in known:
-            yield field, f"no node {to!r}{nearest(to, known)}"
+    for field, item in _transitions(agent):
+        if item.to not in known:
+            yield f"{field}.to", f"no node {item.to!r}{nearest(item.to, known)}"
     yield from _endless_cycles(agent)
 
 
@@ -156,7 +156,8 @@ def _transfer_errors(agent: Agent, field: str, to: str) -> Iterator[Problem]:
 def _condition_errors(agent: Agent) -> Iterator[Problem]:
     tools = {tool.name for tool in agent.tools}
     no_llm = agent.llm.provider == "none"
-    for field, when in _conditions(agent):
+    for field, item in _transitions(agent):
+        field, when = f"{field}.when", item.when
         if when.intent and no_llm:
             yield f"{field}.intent", _NEEDS_LLM
         if when.tool and no_llm:
@@ -181,9 +182,9 @@ _NEEDS_LLM = 'needs a language model, and llm.provider is "none"'
 
 
 def _variable_errors(agent: Agent) -> Iterator[Problem]:
-    captured = captured_names(agent)
+    captured = captured_names(agent) | {name for _, item in _transitions(agent) for name in item.set}
     for name in sorted(captured & BUILTIN_VARIABLES.keys()):
-        yield "call_flow", f"{name!r} is built in and cannot be filled by the caller; choose another name"
+        yield "call_flow", f"{name!r} is built in and cannot be set by a call flow; choose another name"
     known = captured | BUILTIN_VARIABLES.keys() | agent.variables.keys()
     for field, text in _texts(agent):
         for name in variable_names(text):
@@ -219,20 +220,12 @@ def find_warnings(agent: Agent) -> Iterator[Problem]:
 # --- walking an agent --------------------------------------------------------------------------------
 
 
-def _targets(agent: Agent) -> Iterator[Problem]:
+def _transitions(agent: Agent) -> Iterator[tuple[str, Transition]]:
     for at, node in enumerate(agent.call_flow.nodes):
         for position, item in enumerate(node.transitions):
-            yield f"call_flow.nodes[{at}].transitions[{position}].to", item.to
+            yield f"call_flow.nodes[{at}].transitions[{position}]", item
     for position, item in enumerate(agent.call_flow.transitions):
-        yield f"call_flow.transitions[{position}].to", item.to
-
-
-def _conditions(agent: Agent) -> Iterator[tuple[str, When]]:
-    for at, node in enumerate(agent.call_flow.nodes):
-        for position, item in enumerate(node.transitions):
-            yield f"call_flow.nodes[{at}].transitions[{position}].when", item.when
-    for position, item in enumerate(agent.call_flow.transitions):
-        yield f"call_flow.transitions[{position}].when", item.when
+        yield f"call_flow.transitions[{position}]", item
 
 
 def _texts(agent: Agent) -> Iterator[tuple[str, str]]:

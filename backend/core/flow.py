@@ -115,7 +115,7 @@ class Flow:
         onward = next((item for item in self._at.transitions if item.when.otherwise), None)
         if self._at.listens or self._at.ends_call or onward is None:
             raise FlowError(f"node {self._at.id!r} has nowhere to proceed to")
-        return self._enter(self._node(onward.to))
+        return self._follow(onward)
 
     def heard(self, text: str) -> Step:
         """The caller said this. What fits nothing is asked again, a few times; then a polite end."""
@@ -170,7 +170,7 @@ class Flow:
             default=None,
         )
         if onward:
-            return self._enter(self._node(onward.to))
+            return self._follow(onward)
         turns = self.agent.turns
         if self._idle < len(turns.idle_prompts) and self._quiet_left_ms() > 0:
             prompt = turns.idle_prompts[self._idle]
@@ -185,6 +185,10 @@ class Flow:
             return self._nodes[node_id]
         except KeyError:
             raise FlowError(f"agent {self.agent.id!r} has no node {node_id!r}") from None
+
+    def _follow(self, item: Transition) -> Step:
+        self.variables |= item.set
+        return self._enter(self._node(item.to))
 
     def _enter(self, node: Node, first: tuple[str, ...] = ()) -> Step:
         self._at = node
@@ -210,7 +214,7 @@ class Flow:
                     self._keep(collect.name, keys)
         for name, value in captured.items():
             self._keep(name, value)
-        return self._enter(self._node(item.to))
+        return self._follow(item)
 
     def _keep(self, name: str, value: str) -> None:
         self.variables[name] = value[:_MAX_CAPTURED].strip()

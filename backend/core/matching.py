@@ -189,7 +189,9 @@ def spoken_keys(heard: str) -> tuple[str, ...]:
     "oh", "double" and "triple" count inside a number. A single digit counts only when said by itself or
     with words such as "press … please": the "one" of "that one" is not a key.
     """
-    tokens = re.findall(r"[^\W\d_]+|\d+|[*#]", tidy(heard).casefold().replace("'", ""))
+    # A full stop between words parts two numbers; "p.m." and "555.0142" have none between words.
+    text = re.sub(r"[.!?]+\s", " | ", tidy(heard).casefold().replace("'", ""))
+    tokens = re.findall(r"[^\W\d_]+|\d+|[*#|]", text)
     runs: list[str] = []
     run = ""
     repeat = 1
@@ -206,7 +208,7 @@ def spoken_keys(heard: str) -> tuple[str, ...]:
         repeat = 1
     if run:
         runs.append(run)
-    bare = all(_spoken_figure(token, inside=True) or token in _BESIDE_KEY for token in tokens)
+    bare = all(_spoken_figure(token, inside=True) or token in _BESIDE_KEY for token in tokens if token != "|")
     return tuple(found for found in runs if len(found) > 1 or bare)
 
 

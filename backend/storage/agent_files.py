@@ -1,0 +1,267 @@
+"""The folder of agent files: loading, re-reading what changed, writing safely, and the published schema.
+
+A broken file never stops a call: its last good version stays in use, and the log says so. Refuses to know
+what an agent means; `backend.core.agent_text` decides whether it is sound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from backend.core.agent import Agent
+from backend.core.agent_text import inspect_agent
+from backend.errors import AgentError
+
+SCHEMA_NAME = "agent.schema.json"
+_MAX_BYTES = 1_000_000
+_log = logging.getLogger(__name__)
+
+_Signature = tuple[int, int, int]  # modified (ns), size, inode
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What is known of one file. `good`: its last sound version; `served`: the one in use."""
+
+    signature: _Signature
+    good: Agent | None = None
+    served: Agent | None = None
+    errors: tuple[AgentError, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class AgentFiles:
+    """The agents of one folder. Not thread-safe; reading is quick, yet belongs off the event loop.
+
+    `problems` holds what is wrong with the files as they lie there now, `warnings` what is odd.
+    """
+
+    def __init__(self, dir: Path) -> None:
+        self.dir = dir
+        self.problems: list[AgentError] = []
+        self.warnings: list[str] = []
+        self._files: dict[Path, _File] = {}
+        self._by_id: dict[str, Agent] = {}
+        self._by_number: dict[str, Agent] = {}
+
+    def load(self) -> None:
+        """Read the folder. Raises AgentError only if there is no usable agent in it."""
+        self.reload_changed()
+        if self._by_id:
+            return
+        if self.problems:
+            raise self.problems[0]
+        raise AgentError(str(self.dir), "", "holds no agent file (*.json); set AGENTS_DIR, or add one")
+
+    def reload_changed(self) -> bool:
+        """Read what was added, changed or removed since; True if anything was. Problems are logged once."""
+        before = dict(self._files)
+        present = self._scan()
+        for path in before.keys() - present.keys():
+            del self._files[path]
+            _log.info("agent file %s is gone", path.name)
+        for path, signature in present.items():
+            known = self._files.get(path)
+            if known is None or known.signature != signature:
+                self._files[path] = self._read(path, signature, known)
+        if before == self._files:
+            return False
+        self._index()
+        return True
+
+    def get(self, id: str) -> Agent | None:
+        """The agent of that id (of either case, for a UUID)."""
+        return self._by_id.get(id.lower())
+
+    def by_number(self, e164: str) -> Agent | None:
+        """The agent that answers that number."""
+        return self._by_number.get(e164)
+
+    def all(self) -> list[Agent]:
+        """Every agent in use, by file name."""
+        return [file.served for _, file in sorted(self._files.items()) if file.served]
+
+    def put(self, agent_json: str | bytes | Mapping[str, Any]) -> Agent:
+        """Check an agent and write it to its file (its present one, or `<id>.json`), all or nothing.
+
+        Raises AgentError when it is broken or takes another agent's number; nothing is written then.
+        """
+        text = _as_text(agent_json)
+        self.reload_changed()
+        inspection = inspect_agent(text, file="agent")
+        if inspection.agent is None:
+            raise inspection.errors[0]
+        agent = inspection.agent
+        path = next(
+            (path for path, file in self._files.items() if file.good and _key(file.good) == _key(agent)),
+            self.dir / f"{_key(agent)}.json",
+        )
+        owner = self._files.get(path)
+        if owner and owner.good and _key(owner.good) != _key(agent):
+            raise AgentError(path.name, "id", f"the file holds agent {owner.good.id!r}; rename it first")
+        for at, number in enumerate(agent.phone_numbers):
+            other = self._by_number.get(number)
+            if other and _key(other) != _key(agent):
+                raise AgentError(path.name, f"phone_numbers[{at}]", _taken(number, other))
+        _write_atomically(path, text)
+        self.reload_changed()
+        return agent
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    def _scan(self) -> dict[Path, _Signature]:
+        found: dict[Path, _Signature] = {}
+        try:
+            paths = sorted(self.dir.glob("*.json"))
+            if not self.dir.is_dir():
+                raise FileNotFoundError
+        except OSError:
+            if not self._files:
+                raise AgentError(
+                    str(self.dir),
+                    "",
+                    "is not a folder that can be read; set AGENTS_DIR",
+                ) from None
+            paths = []
+        for path in paths:
+            if path.name.endswith(".schema.json") or path.name.startswith("."):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                stat = path.stat()
+                found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        return found
+
+    def _read(self, path: Path, signature: _Signature, known: _File | None) -> _File:
+        last = known or _File(signature)
+        try:
+            if signature[1] > _MAX_BYTES:
+                raise OSError(f"larger than {_MAX_BYTES} bytes")
+            text = path.read_bytes()
+        except OSError as error:
+            unreadable = AgentError(path.name, "", f"cannot be read: {error.strerror or error}")
+            return replace(last, signature=signature, errors=(unreadable,), warnings=())
+        inspection = inspect_agent(text, file=path.name)
+        return replace(
+            last,
+            signature=signature,
+            good=inspection.agent or last.good,
+            errors=inspection.errors,
+            warnings=inspection.warnings,
+        )
+
+    # --- serving -------------------------------------------------------------------------------------
+
+    def _index(self) -> None:
+        """Decide anew which version of which file is in use.
+
+        In a conflict the file that is in use unchanged wins, then the first by name.
+        """
+        told = {str(problem) for problem in self.problems}
+        self._by_id, self._by_number, problems = {}, {}, []
+        changed = {
+            path: file.served is None or file.served is not file.good for path, file in self._files.items()
+        }
+        for path in sorted(self._files, key=lambda path: (changed[path], path)):
+            file = self._files[path]
+            conflict = tuple(self._conflicts(path, file.good)) if file.good else ()
+            problems += [*file.errors, *conflict]
+            served = file.served if conflict else file.good
+            if served and any(self._conflicts(path, served)):
+                served = None
+            if served:
+                self._by_id[_key(served)] = served
+                self._by_number |= dict.fromkeys(served.phone_numbers, served)
+            self._files[path] = replace(file, served=served)
+            self._tell(path, file, served, conflict, told)
+        self.problems = problems
+        self.warnings = [warning for path in sorted(self._files) for warning in self._files[path].warnings]
+
+    def _conflicts(self, path: Path, agent: Agent) -> Iterator[AgentError]:
+        other = self._by_id.get(_key(agent))
+        if other:
+            yield AgentError(path.name, "id", f"{agent.id!r} is already the id of {other.name!r}")
+        for at, number in enumerate(agent.phone_numbers):
+            other = self._by_number.get(number)
+            if other:
+                yield AgentError(path.name, f"phone_numbers[{at}]", _taken(number, other))
+
+    def _tell(
+        self,
+        path: Path,
+        file: _File,
+        served: Agent | None,
+        conflict: tuple[AgentError, ...],
+        told: set[str],
+    ) -> None:
+        new = [problem for problem in (*file.errors, *conflict) if str(problem) not in told]
+        for problem in new:
+            _log.error("%s", problem)
+        if new:
+            kept = "its last good version stays in use" if served else "it is not in use"
+            _log.error("agent file %s is broken; %s", path.name, kept)
+        elif served and served is not file.served:
+            _log.info("agent %s (%s) is in use from %s", served.name, served.id, path.name)
+            for warning in file.warnings:
+                _log.warning("%s", warning)
+
+
+def _key(agent: Agent) -> str:
+    return agent.id.lower()
+
+
+def _taken(number: str, other: Agent) -> str:
+    return f"{number} already belongs to agent {other.name!r}; a number has one agent"
+
+
+def _as_text(agent_json: str | bytes | Mapping[str, Any]) -> str:
+    if isinstance(agent_json, Mapping):
+        return json.dumps(agent_json, ensure_ascii=False, indent=2) + "\n"
+    try:
+        return agent_json.decode("utf-8") if isinstance(agent_json, bytes) else agent_json
+    except UnicodeDecodeError as error:
+        raise AgentError("agent", "", f"not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    """Write beside the file and rename over it: a reader sees the old text or the new, never half."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise AgentError(path.name, "", f"cannot be written: {error.strerror or error}") from error
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp's 0600 would hide the file from an editor of another user
+        Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise AgentError(path.name, "", f"cannot be written: {error.strerror or error}") from error
+
+
+def schema_text() -> str:
+    """The JSON Schema of agent files, as published beside them."""
+    schema = Agent.model_json_schema(by_alias=True, mode="validation")
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Call agent"}
+    return json.dumps(head | {key: value for key, value in schema.items() if key != "title"}, indent=2) + "\n"
+
+
+def write_schema(dir: Path) -> Path:
+    """Write `agent.schema.json` into the folder; returns its path."""
+    path = dir / SCHEMA_NAME
+    _write_atomically(path, schema_text())
+    return path
+
+
+if __name__ == "__main__":
+    print(write_schema(Path(sys.argv[1] if len(sys.argv) > 1 else "agents")))
