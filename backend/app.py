@@ -43,6 +43,7 @@ from backend.web.webhooks import webhooks_router
 log = logging.getLogger(__name__)
 
 _RELOAD_EVERY_S = 2.0
+_MAX_BODY_BYTES = 1 << 20
 
 
 def now_ms() -> float:
@@ -112,7 +113,13 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     await stack.enter_async_context(manager)
     stack.push_async_callback(_cancel, asyncio.create_task(_keep_fresh(agents), name="agents"))
 
-    app = FastAPI(title="Voice agent", version=__version__, docs_url="/docs", redoc_url=None)
+    app = FastAPI(
+        title="Voice agent",
+        version=__version__,
+        docs_url="/docs",
+        redoc_url=None,
+        max_body_size=_MAX_BODY_BYTES,
+    )
     install_error_handlers(app)
     app.include_router(webhooks_router(manager, verifier, metrics))
     app.include_router(media_router(manager))

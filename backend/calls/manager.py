@@ -11,7 +11,7 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from backend.calls.live_call import CallParts, Carrier, LiveCall
 from backend.calls.ports import MediaSocket
 from backend.core.agent import Agent, missing_variables
+from backend.core.agent_checks import transfer_target_problem
 from backend.core.health import RouteHealth
 from backend.core.records import ENDED_STATES, CallRecord, CallState, Direction
 from backend.core.templates import call_variables
@@ -31,6 +32,14 @@ log = logging.getLogger(__name__)
 _MAX_ENDED = 10_000
 T = TypeVar("T")
 _E164 = re.compile(r"^\+[1-9]\d{6,14}$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """The end of a call, told before its beginning."""
+
+    hangup_cause: str | None
+    hangup_source: str | None
 
 
 class DiallingCarrier(Carrier, Protocol):
@@ -68,7 +77,7 @@ class CallManager:
         self._calls: dict[str, LiveCall] = {}
         self._by_control_id: dict[str, LiveCall] = {}
         self._seen = SeenEvents()
-        self._ended_early: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[str, _Ended | None] = OrderedDict()  # by control id; None: it is on record
         self._tasks: asyncio.TaskGroup | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -85,7 +94,10 @@ class CallManager:
         for task in self._running:
             task.cancel()
         assert self._tasks is not None
-        await self._tasks.__aexit__(kind, error, trace)
+        try:
+            await self._tasks.__aexit__(kind, error, trace)
+        finally:
+            self._tasks = None
 
     @property
     def live_calls(self) -> int:
@@ -98,15 +110,19 @@ class CallManager:
         """Take a verified event; returns at once, the work is done afterwards. False for a duplicate."""
         if not self._seen.is_new(event.id):
             return False
+        if self._tasks is None:
+            log.warning("event %s came after the last call was stored: ignored", event.event_type)
+            return True
         if event.event_type == "call.initiated" and event.payload.get("direction") == "incoming":
             self._spawn(self._offered(event), "offered call")
             return True
         call = self._find_for(event)
         if call is not None:
             self._tell(call, event)
-        elif event.event_type == "call.hangup" and event.call_control_id:
+        elif event.event_type == "call.hangup" and (event.call_control_id or "") not in ("", *self._ended):
             # Events come in any order: a call can be over before we hear that it began.
-            _remember(self._ended_early, event.call_control_id)
+            cause, source = event.payload.get("hangup_cause"), event.payload.get("hangup_source")
+            self._remember_end(event.call_control_id, _Ended(_text(cause), _text(source)))
         else:
             log.debug("event %s for no live call", event.event_type)
         return True
@@ -138,6 +154,8 @@ class CallManager:
                     call.key_pressed(digit, "webhook")
             case "call.initiated":
                 call.tell(call.machine.dialled)
+            case "call.speak.ended":
+                call.carrier_spoke()
             case other:
                 log.debug("call %s: %s", call.record.id, other)
 
@@ -146,13 +164,17 @@ class CallManager:
     async def _offered(self, event: TelnyxEvent) -> None:
         """An inbound call: answer it, or reject it with a reason on record."""
         control_id = event.call_control_id
-        if not control_id or control_id in self._by_control_id or control_id in self._ended_early:
+        ended = self._ended.get(control_id or "")
+        if not control_id or control_id in self._by_control_id or (control_id in self._ended and not ended):
             return
         caller, called = str(event.payload.get("from", "")), str(event.payload.get("to", ""))
         agent = self._agents.by_number(called)
         record = _record("inbound", agent.id if agent else "", caller, called)
         record = replace(record, call_control_id=control_id, call_session_id=event.call_session_id)
-        if agent is None:
+        if ended is not None:
+            self._remember_end(control_id, None)
+            await self._keep(replace(record, state="ended", ended_at=_now(), **asdict(ended)))
+        elif agent is None:
             reason = f"no agent has the number {called}: add it to phone_numbers in an agent's file"
             await self._reject(record, "NOT_FOUND", reason)
         elif self._draining or len(self._calls) >= self._max_calls:
@@ -168,13 +190,16 @@ class CallManager:
             await self._carrier.reject(record.call_control_id, cause=cause, command_id=f"{record.id}-reject")
         except CarrierError as error:
             log.error("cannot reject the call from %s: %s", record.from_number, error)
-        ended = replace(
-            record, state="failed", ended_at=record.created_at, error=reason, hangup_cause="rejected"
+        self._remember_end(record.call_control_id, None)
+        await self._keep(
+            replace(record, state="failed", ended_at=record.created_at, error=reason, hangup_cause="rejected")
         )
+
+    async def _keep(self, ended: CallRecord) -> None:
         try:
             await self._parts.store.create(ended)
         except StorageError as error:
-            log.error("rejected call not stored: %s", error)
+            log.error("call not stored: %s: %s", error, ended)
 
     async def place_call(
         self,
@@ -230,7 +255,10 @@ class CallManager:
             call.error = f"cannot dial {call.record.to_number}: {error}"
             call.tell(lambda: call.machine.failed("dial_failed"))
         else:
-            self._by_control_id[dialled.call_control_id] = call
+            if call.record.id in self._calls:
+                self._by_control_id[dialled.call_control_id] = call
+            else:
+                self._remember_end(dialled.call_control_id, None)
             await call.dialled(dialled.call_control_id, dialled.call_session_id)
         await asyncio.wait([running])
 
@@ -241,6 +269,7 @@ class CallManager:
             await self._parts.store.create(record)
         except StorageError as error:
             log.error("call %s: not stored, answered all the same: %s", record.id, error)
+            call.stored = False
         await asyncio.wait([self._run(call)])
 
     def _register(self, record: CallRecord, agent: Agent, variables: dict[str, str]) -> LiveCall:
@@ -273,7 +302,7 @@ class CallManager:
             self._calls.pop(call.record.id, None)
             for control_id in [key for key, value in self._by_control_id.items() if value is call]:
                 del self._by_control_id[control_id]
-                _remember(self._ended_early, control_id)
+                self._remember_end(control_id, None)
 
     # --- acting on live calls --------------------------------------------------------------------------
 
@@ -284,16 +313,14 @@ class CallManager:
 
     async def transfer(self, any_id: str, to: str) -> None:
         """Hand a call to another number. Raises RequestError."""
-        call = await self._live_call(any_id)
-        await self._order(
-            self._carrier.transfer(
-                call.record.call_control_id or "", to=to, command_id=call.next_command_id("transfer")
-            )
-        )
+        call = await self._answered_call(any_id)
+        if problem := transfer_target_problem(to):
+            raise RequestError(f"the call cannot be transferred: {problem}", code="bad_number")
+        await self._order(call.transfer(to))
 
     async def send_dtmf(self, any_id: str, digits: str) -> None:
         """Press keys on the line. Raises RequestError."""
-        call = await self._live_call(any_id)
+        call = await self._answered_call(any_id)
         await self._order(
             self._carrier.send_dtmf(
                 call.record.call_control_id or "", digits=digits, command_id=call.next_command_id("dtmf")
@@ -311,7 +338,7 @@ class CallManager:
         agents: dict[str, Agent] = {}
         for call_agent in self._agents.all():
             agents.setdefault(call_agent.tts_provider, call_agent)
-        return [await self._probe(agent) for agent in agents.values()]
+        return list(await asyncio.gather(*map(self._probe, agents.values())))
 
     async def _probe(self, agent: Agent) -> RouteHealth:
         route = self._parts.make_route(agent)
@@ -323,6 +350,12 @@ class CallManager:
         finally:
             await route.aclose()
         return RouteHealth(route.name, "up", "connected", round(self._parts.clock() - began_ms, 1))
+
+    async def _answered_call(self, any_id: str) -> LiveCall:
+        call = await self._live_call(any_id)
+        if call.machine.state not in ("answered", "in_progress"):
+            raise RequestError(f"call {any_id!r} is not answered yet", status=409, code="not_in_progress")
+        return call
 
     async def _live_call(self, any_id: str) -> LiveCall:
         call = self._calls.get(any_id) or self._by_control_id.get(any_id)
@@ -345,6 +378,11 @@ class CallManager:
         await call.attach(socket)
 
     # --- helpers ---------------------------------------------------------------------------------------
+
+    def _remember_end(self, control_id: str, ended: _Ended | None) -> None:
+        self._ended[control_id] = ended
+        if len(self._ended) > _MAX_ENDED:
+            self._ended.popitem(last=False)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         assert self._tasks is not None
@@ -376,12 +414,6 @@ def _record(direction: Direction, agent_id: str, from_number: str, to_number: st
     return CallRecord(
         f"call_{secrets.token_hex(12)}", direction, agent_id, from_number, to_number, state, _now()
     )
-
-
-def _remember(seen: OrderedDict[str, None], key: str) -> None:
-    seen[key] = None
-    if len(seen) > _MAX_ENDED:
-        seen.popitem(last=False)
 
 
 def _text(value: object) -> str | None:
