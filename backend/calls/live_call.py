@@ -47,7 +47,8 @@ SEND_CODEC = Codec.PCMU
 comes from the caller is in the leg's own codec, as `start.media_format` says."""
 _MAX_INBOX = 200
 _APOLOGY = "I'm sorry, we are having a technical problem. Please call again later. Goodbye."
-_APOLOGY_S = 6.0
+_APOLOGY_S = 10.0  # at most; mostly the carrier says when it has spoken
+_STORE_TRIES = 4
 
 
 class Carrier(Protocol):
@@ -113,7 +114,11 @@ class LiveCall:
         self._started_ms = 0.0
         self._commands = 0
         self._transferred = False
+        self._closing = False
+        self._apologised = asyncio.Event()
         self.error: str | None = None
+        self.stored = True
+        """Whether the database knows this call; if not, it is told again with every change."""
         self.finished = asyncio.Event()
 
     # --- told from outside -----------------------------------------------------------------------------
@@ -132,7 +137,7 @@ class LiveCall:
 
     def say(self, text: str, *, interrupt: bool) -> bool:
         """Have the agent say something. False when it cannot speak now."""
-        if self._conversation is None or self.machine.over:
+        if self._conversation is None or self._talk is None or self._talk.done() or self.machine.over:
             return False
         self._conversation.notify(SayRequest(text, interrupt))
         return True
@@ -140,7 +145,20 @@ class LiveCall:
     async def dialled(self, call_control_id: str, call_session_id: str | None) -> None:
         """The carrier gave our outbound call its id."""
         await self._update(call_control_id=call_control_id, call_session_id=call_session_id)
+        if self._closing or self.machine.over:
+            # Given up meanwhile, as on shutdown: the telephone must not ring for nobody.
+            await self._command("hang up", self._hang_up)
         self.tell(self.machine.dialled)
+
+    async def transfer(self, to: str) -> None:
+        """Hand the call to another number, and fall silent. Raises CarrierError."""
+        await self._hand_over(to)
+        if self._talk is not None:
+            self._talk.cancel()
+
+    def carrier_spoke(self) -> None:
+        """The carrier has said what it was asked to say in its own voice."""
+        self._apologised.set()
 
     def next_command_id(self, name: str) -> str:
         """An id that makes a retried command harmless."""
@@ -160,8 +178,12 @@ class LiveCall:
                 try:
                     await self._live()
                 finally:
-                    await self._stop_talking()
+                    self._closing = True
                     warm_up.cancel()
+                    if not self.machine.over:
+                        # Cancelled from outside, as on shutdown: nobody is left on a dead line.
+                        await self._command("hang up", self._hang_up)
+                    await self._stop_talking()
                     await self._store_the_end()
                     writer.cancel()
         finally:
@@ -178,6 +200,8 @@ class LiveCall:
             except TimeoutError:
                 what = self.machine.timed_out
             await self._obey(what())
+            if self.machine.state != self.record.state:
+                await self._update(state=self.machine.state)
 
     async def _obey(self, orders: list[Command]) -> None:
         for order in orders:
@@ -185,8 +209,9 @@ class LiveCall:
                 case commands.Answer():
                     await self._command("answer", self._answer)
                 case commands.StartStreaming():
-                    await self._update(state="answered", answered_at=self.record.answered_at or _now())
+                    answered_at = self.record.answered_at or _now()
                     await self._command("start streaming", self._start_streaming)
+                    await self._update(state="answered", answered_at=answered_at)
                 case commands.HangUp(reason):
                     log.info("call %s: hanging up: %s", self.record.id, reason)
                     await self._command("hang up", self._hang_up)
@@ -214,6 +239,8 @@ class LiveCall:
         await self._parts.carrier.answer(self._ccid, command_id=self.next_command_id("answer"))
 
     async def _hang_up(self) -> None:
+        if not self._ccid:
+            return  # a dial the carrier has not taken yet
         await self._parts.carrier.hangup(self._ccid, command_id=self.next_command_id("hangup"))
 
     async def _start_streaming(self) -> None:
@@ -234,26 +261,50 @@ class LiveCall:
             log.warning("call %s: %s", self.record.id, error)
 
     async def _store_the_end(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(5.0):
-                await self._recorder.flush()
         if not self.machine.over:
-            # Cancelled from outside, as on shutdown: the caller must not be left with a dead line.
-            await self._command("hang up", self._hang_up)
             await self._update(
                 state="ended", hangup_cause="shutdown", hangup_source="backend", ended_at=_now()
             )
-        await self._update(error=self.error, variables=dict(self._variables))
+        ended = self.record
+        # Everything once more, so that whatever the database missed meanwhile is put right.
+        for attempt in range(_STORE_TRIES):
+            if await self._update(
+                state=ended.state,
+                call_control_id=ended.call_control_id,
+                call_session_id=ended.call_session_id,
+                answered_at=ended.answered_at,
+                ended_at=ended.ended_at,
+                hangup_cause=ended.hangup_cause,
+                hangup_source=ended.hangup_source,
+                error=self.error,
+                variables=dict(self._variables),
+            ):
+                break
+            await asyncio.sleep(0.2 * 2**attempt)
+        else:
+            log.error("call %s: its end is not in the database: %s", ended.id, self.record)
+        try:
+            async with asyncio.timeout(5.0):
+                await self._recorder.flush()
+        except TimeoutError:
+            log.error("call %s: turns are missing from the database: it took too long", ended.id)
 
-    async def _update(self, **changes: object) -> None:
+    async def _update(self, **changes: object) -> bool:
+        """Change the call's record, here and in the database; False when that could not be told."""
         before = self.record.state
         self.record = replace(self.record, **changes)  # type: ignore[arg-type]
         if self.record.state != before:
             self._parts.observer.call_moved(self.record.direction, before, self.record.state)
         try:
-            await self._parts.store.update(self.record.id, **changes)
+            if self.stored:
+                await self._parts.store.update(self.record.id, **changes)
+            else:
+                await self._parts.store.create(self.record)
+                self.stored = True
         except StorageError as error:
             log.error("call %s: not stored: %s: %s", self.record.id, changes, error)
+            return False
+        return True
 
     # --- media -----------------------------------------------------------------------------------------
 
@@ -266,7 +317,7 @@ class LiveCall:
         ):
             return False
         self.media_token = ""
-        return not self.machine.over
+        return not (self.machine.over or self._closing)
 
     async def attach(self, socket: MediaSocket) -> None:
         """Serve a media socket until it closes or the call is over."""
@@ -296,7 +347,7 @@ class LiveCall:
             for event in session.receive(frame):
                 match event:
                     case AudioIn(g711):
-                        if self._listener is not None:
+                        if self._listener is not None and self._socket is socket:
                             self._listener.push(g711)
                     case MarkReturned(name):
                         if self._speaker is not None:
@@ -315,19 +366,15 @@ class LiveCall:
                         log.debug("call %s: media frame ignored: %s", self.record.id, reason)
 
     def _line_is_up(self, socket: MediaSocket, started: Started) -> None:
+        if self._closing:
+            return  # the call ended while its media socket was connecting
         self._socket = socket
         if self._conversation is not None:
             self._conversation.notify(LineRestored())
         else:
             assert self._tasks is not None
             self._begin(started)
-        self.tell(self._in_progress)
-
-    def _in_progress(self) -> list[Command]:
-        orders = self.machine.media_attached()
-        if self._tasks is not None and not self.machine.over:
-            self._tasks.create_task(self._update(state="in_progress"), name="store state")
-        return orders
+        self.tell(self.machine.media_attached)
 
     async def _send(self, frame: str) -> None:
         """To the carrier; into the void while its socket is gone, since the clock of speech goes on."""
@@ -399,8 +446,15 @@ class LiveCall:
             self.error = str(error)
             reason = "the agent could not go on"
             await self._apologise()
+        except Exception as error:
+            # A bug must not cost the call its end, nor the database its turns.
+            log.exception("call %s: the conversation failed", self.record.id)
+            self.error = f"internal error: {error!r}"
+            reason = "the agent could not go on"
+            await self._apologise()
         finally:
             sender.cancel()
+            await asyncio.wait([sender])
         if not self._transferred:
             self.tell(lambda: self.machine.hang_up(reason))
 
@@ -416,17 +470,15 @@ class LiveCall:
         except CarrierError as error:
             log.error("call %s: cannot apologise either: %s", self.record.id, error)
             return
-        await asyncio.sleep(_APOLOGY_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_APOLOGY_S):
+                await self._apologised.wait()
 
     async def _perform(self, action: Action) -> str | None:
         try:
             match action:
                 case Transfer(to):
-                    await self._parts.carrier.transfer(
-                        self._ccid, to=to, command_id=self.next_command_id("transfer")
-                    )
-                    self._transferred = True
-                    self.tell(self.machine.handed_over)
+                    await self._hand_over(to)
                 case SendDtmf(digits):
                     await self._parts.carrier.send_dtmf(
                         self._ccid, digits=digits, command_id=self.next_command_id("dtmf")
@@ -441,6 +493,11 @@ class LiveCall:
             if isinstance(action, Transfer):
                 return "I'm sorry, I could not connect you. Please call again later."
         return None
+
+    async def _hand_over(self, to: str) -> None:
+        await self._parts.carrier.transfer(self._ccid, to=to, command_id=self.next_command_id("transfer"))
+        self._transferred = True
+        self.tell(self.machine.handed_over)
 
     def _expect(self, expects: Expects) -> None:
         if self._listener is not None:

@@ -119,10 +119,11 @@ class CallManager:
         call = self._find_for(event)
         if call is not None:
             self._tell(call, event)
-        elif event.event_type == "call.hangup" and (event.call_control_id or "") not in ("", *self._ended):
+        elif event.event_type == "call.hangup" and event.call_control_id:
             # Events come in any order: a call can be over before we hear that it began.
             cause, source = event.payload.get("hangup_cause"), event.payload.get("hangup_source")
-            self._remember_end(event.call_control_id, _Ended(_text(cause), _text(source)))
+            if event.call_control_id not in self._ended:
+                self._remember_end(event.call_control_id, _Ended(_text(cause), _text(source)))
         else:
             log.debug("event %s for no live call", event.event_type)
         return True
