@@ -7,6 +7,7 @@ transcribes, and time is an argument (milliseconds on the call's clock).
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,8 @@ SPEECH_PROBABILITY = 0.5  # Silero's own advice; 0.15 lower to stay in speech, s
 SILENCE_PROBABILITY = 0.35
 _DOUBT, _CERTAINTY = 0.2, 0.6  # what a window's probability counts: nothing below, in full above
 _ENOUGH = 0.7  # the detector trails the first sound by about a window: so much of it need not be seen
+_SURE_WINDOWS = 2  # one alone is a click
+_SLACK_MS = 8.0  # windows are stamped as they arrive, a little early or late
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,16 @@ _DANGLING = frozenset(
 _YES_NO = frozenset(
     "yes yeah yep yup sure ok okay correct right no nope nah exactly absolutely definitely please".split()
 )
-_DIGIT_WORDS = frozenset("zero oh one two three four five six seven eight nine double triple".split())
+_DIGIT_WORDS = dict.fromkeys("zero oh o one two three four five six seven eight nine double".split(), 1)
+_DIGIT_WORDS["triple"] = 2  # "triple five": two words, three digits
+# Only where digits were asked for: elsewhere "at ten thirty" is no dictation.
+_NUMBER_WORDS = (
+    _DIGIT_WORDS
+    | dict.fromkeys(
+        "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen hundred".split(), 2
+    )
+    | dict.fromkeys("twenty thirty forty fifty sixty seventy eighty ninety".split(), 1)
+)
 _WORD = re.compile(r"[\w']+")
 _PHONE_DIGITS = 10
 
@@ -93,11 +105,12 @@ class TurnTaker:
         self._state: Literal["quiet", "speaking", "paused"] = "quiet"
         self._pause = 0
         self._run_started_ms: float | None = None  # first window of an unbroken run of speech
+        self._run_windows = 0
         self._started_ms = self._last_speech_ms = 0.0
         self._text: str | None = None
         self._recognised_ms = 0.0
         self._interrupted = False
-        self._evidence_ms = 0.0  # speech lately, each window weighted by how sure it is
+        self._evidence: deque[tuple[float, float]] = deque()  # windows lately: length, and its part of speech
 
     @property
     def speaking(self) -> bool:
@@ -109,11 +122,13 @@ class TurnTaker:
     ) -> list[TurnEvent]:
         """One voice-activity window, `start_ms` to `end_ms`, and what it changes."""
         self._weigh(probability, end_ms - start_ms)
+        if not agent_speaking:
+            self._interrupted = False
         threshold = SPEECH_PROBABILITY if self._run_started_ms is None else SILENCE_PROBABILITY
         if probability >= threshold:
             return self._speech(start_ms, end_ms, agent_speaking)
         self._run_started_ms = None
-        if self._state == "speaking" and end_ms - self._last_speech_ms >= self.policy.pause_ms:
+        if self._state == "speaking" and end_ms - self._last_speech_ms + _SLACK_MS >= self.policy.pause_ms:
             self._state = "paused"
             self._pause += 1
             self._text = None
@@ -141,17 +156,19 @@ class TurnTaker:
         self._state = "quiet"
         self._text = self._run_started_ms = None
         self._interrupted = False
+        self._evidence.clear()
 
     def _speech(self, start_ms: float, end_ms: float, agent_speaking: bool) -> list[TurnEvent]:
         events: list[TurnEvent] = []
         if self._run_started_ms is None:
-            self._run_started_ms = start_ms
-        run_ms = end_ms - self._run_started_ms
-        if self._state == "paused" and run_ms >= 2 * (end_ms - start_ms):
+            self._run_started_ms, self._run_windows = start_ms, 0
+        self._run_windows += 1
+        sure = self._run_windows >= _SURE_WINDOWS
+        if self._state == "paused" and sure:
             self._state = "speaking"
             self._text = None
             events.append(SpeechResumed())
-        elif self._state == "quiet" and run_ms >= 2 * (end_ms - start_ms):
+        elif self._state == "quiet" and sure:
             self._state = "speaking"
             self._started_ms = self._run_started_ms
             events.append(SpeechStarted(self._started_ms))
@@ -163,32 +180,34 @@ class TurnTaker:
         return events
 
     def _weigh(self, probability: float, window_ms: float) -> None:
-        """Keep the evidence of speech. A soft onset ("hi", "sorry") makes single windows doubtful; waiting
-        for an unbroken run of sure ones would cost the caller up to 100 ms more of our voice."""
+        """Keep the evidence of speech in the last `min_speech_ms`. A soft onset ("hi", "sorry") makes single
+        windows doubtful; waiting for an unbroken run of sure ones would cost the caller up to 100 ms more of
+        our voice. Older doubt is forgotten, or a murmur in the room would add up to an interruption."""
         weight = (probability - _DOUBT) / (_CERTAINTY - _DOUBT)
-        if weight > 0:
-            self._evidence_ms += window_ms * min(1.0, weight)
-        else:
-            self._evidence_ms = max(0.0, self._evidence_ms - window_ms / 2)
-        self._evidence_ms = min(self._evidence_ms, 2 * self.policy.min_speech_ms)
+        self._evidence.append((window_ms, window_ms * min(1.0, weight) if weight > 0 else 0.0))
+        kept_ms = sum(length for length, _ in self._evidence)
+        while kept_ms - self._evidence[0][0] >= self.policy.min_speech_ms and len(self._evidence) > 1:
+            kept_ms -= self._evidence.popleft()[0]
 
     def _barges_in(self, agent_speaking: bool) -> bool:
-        if not agent_speaking:
-            self._interrupted = False
+        if not (agent_speaking and self.policy.barge_in) or self._interrupted:
             return False
-        enough_ms = self.policy.min_speech_ms * _ENOUGH
-        return self.policy.barge_in and not self._interrupted and self._evidence_ms >= enough_ms
+        evidence_ms = sum(speech for _, speech in self._evidence)
+        return evidence_ms >= self.policy.min_speech_ms * _ENOUGH
 
 
 def wait_ms(text: str, expects: Expects, policy: TurnPolicy) -> float:
     """How long a silence after `text` must last before the turn is over."""
-    words = _WORD.findall(text.lower())
+    words = _WORD.findall(text.lower().replace("’", "'"))
     if not words:
         return policy.end_of_turn_ms
-    digits = sum(len(word) if word.isdecimal() else word in _DIGIT_WORDS for word in words)
-    last_is_digit = words[-1].isdecimal() or words[-1] in _DIGIT_WORDS
-    if expects in ("digits", "phone") and last_is_digit:
-        complete = expects == "phone" and digits >= _PHONE_DIGITS
+    dictated = expects in ("digits", "phone")
+    counts = [_digit_count(word, _NUMBER_WORDS if dictated else _DIGIT_WORDS) for word in words]
+    digits, last_is_digit = sum(counts), counts[-1] > 0
+    if dictated and last_is_digit:
+        first = next(word for word, count in zip(words, counts, strict=True) if count)
+        wanted = _PHONE_DIGITS + (first == "one" or first.startswith("1"))  # no area code begins with 1
+        complete = expects == "phone" and digits >= wanted
         return policy.end_of_turn_ms if complete else policy.digits_ms
     if last_is_digit and digits >= 3:
         return policy.digits_ms
@@ -197,3 +216,7 @@ def wait_ms(text: str, expects: Expects, policy: TurnPolicy) -> float:
     if words[-1] in _DANGLING and not (expects == "yes_no" or text.rstrip().endswith("?")):
         return policy.incomplete_ms
     return policy.end_of_turn_ms
+
+
+def _digit_count(word: str, number_words: dict[str, int]) -> int:
+    return len(word) if word.isdecimal() else number_words.get(word, 0)
