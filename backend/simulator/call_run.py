@@ -19,6 +19,7 @@ from backend.simulator.stack import Stack
 LONGEST_CALL_S = 300.0
 _SETTLE_S = 15.0
 _POLL_S = 0.1
+_TALK = ("agent_speech", "caller_speech", "dtmf", "interrupt", "transfer", "hangup")
 
 
 class CallRunError(BackendError):
@@ -28,7 +29,7 @@ class CallRunError(BackendError):
 @dataclass(frozen=True, slots=True)
 class Moment:
     """Something that just happened. `t_ms` is on the line's clock, None before media. Kinds are those of
-    the line's events, and `node`: the flow has reached `data["node_id"]`.
+    the line's events, and `turn`: the agent has finished one; `data` is the backend's record of it.
     """
 
     kind: str
@@ -122,7 +123,7 @@ async def _run(
 
 
 async def _follow(stack: Stack, call_control_id: str, after: int, listener: Listener) -> Evidence:
-    nodes_told = 0
+    turns_told = 0
     async with _deadline(LONGEST_CALL_S, "the call did not end"):
         ended = False
         while not ended:
@@ -134,7 +135,7 @@ async def _follow(stack: Stack, call_control_id: str, after: int, listener: List
             news = await _json(stack.carrier.get("/sim/events", params=params), "no events")
             after = int(news["next"])
             mine = [event for event in news["events"] if event["call_control_id"] == call_control_id]
-            nodes_told = await _tell(stack, call_control_id, mine, nodes_told, listener)
+            turns_told = await _tell(stack, call_control_id, mine, turns_told, listener)
     wav = await _reply(
         stack.carrier.get(f"/sim/calls/{call_control_id}/audio.wav"), "there is no recording of the call"
     )
@@ -142,21 +143,19 @@ async def _follow(stack: Stack, call_control_id: str, after: int, listener: List
 
 
 async def _tell(
-    stack: Stack, call_control_id: str, events: list[dict[str, Any]], nodes_told: int, listener: Listener
+    stack: Stack, call_control_id: str, events: list[dict[str, Any]], turns_told: int, listener: Listener
 ) -> int:
-    """Tell what happened, and which nodes the flow has reached since `nodes_told` of them were told."""
+    """Tell what happened, and of the agent's turns those after `turns_told`. → how many were told."""
     moments = [Moment(event["kind"], event["t_ms"], event["data"]) for event in events]
-    if any(moment.kind in ("agent_speech", "hangup") for moment in moments):
+    if any(moment.kind in _TALK for moment in moments):
         reply = await stack.backend.get(f"/api/v1/calls/{call_control_id}")
-        turns = reply.json()["turns"] if reply.status_code == 200 else []
-        nodes = [turn for turn in turns if turn["role"] == "agent" and turn.get("node_id")]
-        moments += [
-            Moment("node", turn["started_ms"], {"node_id": turn["node_id"]}) for turn in nodes[nodes_told:]
-        ]
-        nodes_told = len(nodes)
+        turns = reply.json()["turns"] if reply.is_success else []
+        spoken = [turn for turn in turns if turn["role"] == "agent"]
+        moments += [Moment("turn", turn["ended_ms"], turn) for turn in spoken[turns_told:]]
+        turns_told = max(turns_told, len(spoken))
     for moment in sorted(moments, key=lambda m: -1.0 if m.t_ms is None else m.t_ms):
         listener(moment)
-    return nodes_told
+    return turns_told
 
 
 async def _ended_call(stack: Stack, call_control_id: str) -> dict[str, Any]:

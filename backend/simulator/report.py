@@ -91,6 +91,7 @@ class Answer:
 
     @property
     def line_ms(self) -> float:
+        """Negative when the agent began while the caller was still speaking."""
         return self.agent_start_ms - self.caller_end_ms
 
 
@@ -206,6 +207,12 @@ def percentile(values: Sequence[float], percent: float) -> float:
     """The smallest value that `percent` % of `values` do not exceed (nearest rank). Raises on no values."""
     ranked = sorted(values)
     return ranked[max(0, math.ceil(len(ranked) * percent / 100) - 1)]
+
+
+def answer_p50_ms(answers: Iterable[Answer]) -> float | None:
+    """Median of what the caller waited. Talking over the caller is not a fast answer and does not count."""
+    waited_ms = [answer.line_ms for answer in answers if answer.line_ms >= 0]
+    return statistics.median(waited_ms) if waited_ms else None
 
 
 def chunk_to_frame_ms(turns: Iterable[AgentTurn]) -> list[float]:
@@ -385,10 +392,9 @@ def _judge_barge_in(barge_ins: Sequence[BargeIn], expected: int) -> Verdict:
 
 
 def _judge_speed(answers: Sequence[Answer], turns: Sequence[AgentTurn]) -> list[Verdict]:
-    line_ms = [answer.line_ms for answer in answers]
     waits = [answer.turn_ended_ms for answer in answers if answer.turn_ended_ms is not None]
     hops = chunk_to_frame_ms(turns)
-    p50 = statistics.median(line_ms) if line_ms else None
+    p50 = answer_p50_ms(answers)
     p95 = percentile(hops, 95) if hops else None
     return [
         Verdict(

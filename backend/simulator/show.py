@@ -6,7 +6,8 @@ Shows what reports and moments say; decides and computes nothing but averages.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,17 +19,31 @@ from backend.simulator.wordcount import word_errors
 
 
 class ConversationView:
-    """Prints a call's moments, a line each, as they come."""
+    """Prints a call's moments, a line each, as they come. Keys pressed in one go share a line."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._node = ""
+        self._keys: list[Moment] = []
 
     def __call__(self, moment: Moment) -> None:
+        if moment.kind == "dtmf":
+            self._keys.append(moment)
+            return
+        self.flush()
         line = self._line(moment)
         if line:
-            clock = "        " if moment.t_ms is None else f"{_clock(max(0.0, moment.t_ms)):>8}"
-            self._console.print(f"[dim]{clock}[/]  {line}")
+            self._print(None if moment.kind == "turn" else moment.t_ms, line)
+
+    def flush(self) -> None:
+        """Print what was held back."""
+        if self._keys:
+            first, keys = self._keys[0], " ".join(str(key.data["digit"]) for key in self._keys)
+            self._keys = []
+            self._print(first.t_ms, f"[bold dark_orange]{escape(str(first.data['by']))} presses {keys}[/]")
+
+    def _print(self, t_ms: float | None, line: str) -> None:
+        clock = "" if t_ms is None else _clock(max(0.0, t_ms))
+        self._console.print(f"[dim]{clock:>8}[/]  {line}")
 
     def _line(self, moment: Moment) -> str:
         data = moment.data
@@ -41,11 +56,8 @@ class ConversationView:
                 return f"[bold blue]agent [/]  {escape(str(data['text'])) or '[dim](no words)[/]'}"
             case "caller_speech":
                 return f"[bold dark_orange]caller[/]  {escape(str(data['text']))}"
-            case "node":
-                moved, self._node = data["node_id"] != self._node, str(data["node_id"])
-                return f"[green]        → {escape(self._node)}[/]" if moved else ""
-            case "dtmf":
-                return f"[bold dark_orange]{escape(str(data['by']))} presses {escape(str(data['digit']))}[/]"
+            case "turn":
+                return f"[green]        ╰ {escape(_about(data))}[/]" if data.get("node_id") else ""
             case "interrupt":
                 took_ms = data["last_agent_audio_ms"] - data["speech_start_ms"]
                 return f"[bold red]barge-in[/]  the agent fell silent after {took_ms:.0f} ms"
@@ -61,6 +73,14 @@ class ConversationView:
                 return f"[dim]{escape(str(data['by']))} hangs up ({escape(str(data['cause']))})[/]"
             case _:
                 return ""
+
+
+def _about(turn: Mapping[str, Any]) -> str:
+    """The turn's node, and how soon it came."""
+    timings = turn.get("timings") or {}
+    ended_ms, heard_ms = timings.get("caller_speech_ended_ms"), timings.get("heard_ms")
+    soon = "" if ended_ms is None or heard_ms is None else f", {heard_ms - ended_ms:.0f} ms after the caller"
+    return f"{turn['node_id']}{soon}" + (", interrupted" if turn.get("interrupted") else "")
 
 
 def print_report(console: Console, report: CallReport) -> None:
@@ -82,7 +102,10 @@ def _latency_table(report: CallReport) -> Table:
     rows = [_figures(answer) for answer in report.answers]
     for answer, row in zip(report.answers, rows, strict=True):
         table.add_row(answer.turn.node_id, *map(_ms, row))
-    columns = [[value for value in column if value is not None] for column in zip(*rows, strict=True)]
+    # A negative one was no wait: the agent began while the caller was still speaking.
+    columns = [
+        [value for value in column if value is not None and value >= 0] for column in zip(*rows, strict=True)
+    ]
     p50 = [_ms(statistics.median(column)) if column else "–" for column in columns]
     p95 = [_ms(percentile(column, 95)) if column else "–" for column in columns]
     table.add_section()

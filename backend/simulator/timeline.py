@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import itertools
 import math
-import statistics
 import textwrap
 import wave
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.simulator.report import AgentTurn, CallReport
+from backend.simulator.report import AgentTurn, CallReport, answer_p50_ms
 
 matplotlib.use("Agg")
 
@@ -132,8 +131,7 @@ def _title(figure: Figure, height_in: float, report: CallReport, title: str) -> 
 
 def _totals(report: CallReport) -> list[str]:
     totals = [f"{report.duration_ms / 1000:.0f} s on {report.codec}"]
-    if report.answers:
-        answer_ms = statistics.median(answer.line_ms for answer in report.answers)
+    if (answer_ms := answer_p50_ms(report.answers)) is not None:
         totals.append(f"answer p50 {answer_ms:.0f} ms")
     if report.barge_ins:
         totals.append("barge-in " + ", ".join(f"{barge_in.took_ms:.0f} ms" for barge_in in report.barge_ins))

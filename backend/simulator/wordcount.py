@@ -1,7 +1,7 @@
 """Word error rate between what was said and what was heard, and where the two differ.
 
-Spelling is not hearing: case, punctuation, digits against number words, contractions and compounds
-("voicemail", "voice mail") count as equal. Knows nothing of audio, calls or who recognised the words.
+Spelling is not hearing: case, punctuation, digits against number words, contractions, compounds
+("voicemail", "voice mail") and homophones ("to", "two") count as equal. Knows nothing of audio, calls or who recognised the words.
 """
 
 from __future__ import annotations
@@ -75,6 +75,17 @@ def _render(pair: WordPair) -> str:
             return f"[+{pair.heard}]"
 
 
+_SOUNDS_LIKE = {
+    "to": "2", "too": "2", "for": "4", "ate": "8", "won": "1", "by": "bye", "buy": "bye", "their": "there",
+    "know": "no", "write": "right", "here": "hear", "hour": "our", "hi": "high", "week": "weak",
+    "meet": "meat", "wait": "weight", "knew": "new", "son": "sun", "see": "sea",
+}  # fmt: skip
+
+
+def _sound(words: list[str]) -> str:
+    return "".join(_SOUNDS_LIKE.get(word, word) for word in words)
+
+
 # Cost, and how many words of each side the step consumes.
 _STEPS: tuple[tuple[Op, int, int], ...] = (
     ("same", 1, 1),
@@ -96,7 +107,7 @@ def _align(said: list[str], heard: list[str]) -> tuple[WordPair, ...]:
             for op, from_said, from_heard in _STEPS:
                 if from_said > i or from_heard > j:
                     continue
-                if op == "same" and "".join(said[i - from_said : i]) != "".join(heard[j - from_heard : j]):
+                if op == "same" and _sound(said[i - from_said : i]) != _sound(heard[j - from_heard : j]):
                     continue
                 total = cost[i - from_said][j - from_heard] + (op != "same")
                 if total < cost[i][j]:

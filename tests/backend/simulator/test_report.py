@@ -179,3 +179,10 @@ def test_a_caller_who_gave_up_breaks_it(line: dict[str, Any], call: dict[str, An
     judged = verdict(line, call, "flow reached")
     assert not judged.ok
     assert judged.detail == "the caller gave up: never heard 'goodbye'"
+
+
+def test_talking_over_the_caller_does_not_count_as_fast(line: dict[str, Any], call: dict[str, Any]) -> None:
+    line["events"][2]["data"]["end_ms"] = 4_900
+    report = build_report(line, call, EXPECTED)
+    assert [answer.line_ms for answer in report.answers] == [-250]
+    assert verdict(line, call, "first sound").figure == "never"

@@ -69,30 +69,27 @@ def test_tables_hold_every_step_and_every_verdict() -> None:
 
 
 def test_conversation_is_told_as_it_happens() -> None:
+    timings = {"caller_speech_ended_ms": 100.0, "heard_ms": 420.0}
     text = printed(
         Moment("ringing", None, {"to": "+15550100001"}),
-        Moment("node", 400.0, {"node_id": "greet"}),
         Moment("agent_speech", 400.0, speech(400, 2_000, "Hello there.")),
+        Moment("turn", 2_000.0, {"node_id": "greet", "interrupted": True, "timings": timings}),
         Moment("interrupt", 65_200.0, {"speech_start_ms": 65_000.0, "last_agent_audio_ms": 65_180.0}),
         Moment("dtmf", 66_000.0, {"by": "caller", "digit": "1"}),
+        Moment("dtmf", 66_250.0, {"by": "caller", "digit": "#"}),
         Moment("hangup", 67_000.0, {"by": "agent", "cause": "normal_clearing"}),
     )
     assert "ringing +15550100001" in text
     assert "0:00.4  agent   Hello there." in text
-    assert "→ greet" in text
+    assert "╰ greet, 320 ms after the caller, interrupted" in text
     assert "1:05.2" in text
     assert "after 180 ms" in text
-    assert "caller presses 1" in text
+    assert "1:06.0  caller presses 1 #\n" in text
     assert "agent hangs up" in text
 
 
-def test_a_node_is_told_once_and_unknown_moments_are_passed_over() -> None:
-    text = printed(
-        Moment("node", 1.0, {"node_id": "greet"}),
-        Moment("node", 2.0, {"node_id": "greet"}),
-        Moment("something_new", 3.0, {}),
-    )
-    assert text.count("\n") == 1
+def test_unknown_moments_and_turns_without_a_node_are_passed_over() -> None:
+    assert printed(Moment("something_new", 3.0, {}), Moment("turn", 4.0, {"node_id": None})) == ""
 
 
 def test_words_that_look_like_markup_are_shown_as_they_are() -> None:

@@ -26,6 +26,7 @@ from backend.simulator.wordcount import WordPair, word_errors
         ("two hundred and five", "205"),
         ("call five oh five, double four", "call 505 44"),
         ("That’s OK", "that is okay"),
+        ("Press two. Goodbye.", "press to good by"),
         ("", ""),
     ],
 )
