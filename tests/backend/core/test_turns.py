@@ -284,6 +284,13 @@ def test_reset_in_the_middle_of_speech_begins_anew() -> None:
     assert line.speech(2) == [SpeechStarted(began_ms)]
 
 
+def test_reset_forgets_the_speech_that_would_interrupt() -> None:
+    line = Line()
+    line.speech(10)
+    line.turns.reset()
+    assert [type(event) for event in line.speech(2, agent=True)] == [SpeechStarted]
+
+
 # --- interruptions -------------------------------------------------------------------------------------
 
 
