@@ -6,10 +6,12 @@ Tells `on_event` of speech, interruptions and finished turns. Does not decide wh
 from __future__ import annotations
 
 import asyncio
+import audioop
 from collections.abc import Callable
 
 from backend.calls.ports import Clock, Transcriber, VoiceDetector
 from backend.core.g711 import BYTES_PER_MS, RATE_HZ, Codec
+from backend.core.loudness import NoiseFloor
 from backend.core.turns import SpeechPaused, TurnEvent, TurnPolicy, TurnTaker, wait_ms
 from backend.errors import HearingError
 
@@ -17,6 +19,7 @@ WINDOW_MS = 32.0
 _BYTES_PER_MS = BYTES_PER_MS * 2  # int16
 _PRE_ROLL_MS = 320.0  # kept from before the detected start: soft onsets carry consonants
 _MAX_TURN_MS = 60_000.0
+_MISSING_MS = 100.0  # audio this late, while a turn is open, is not coming: a carrier may send no silence
 
 
 class Listener:
@@ -39,29 +42,38 @@ class Listener:
         self._codec, self._detector, self._transcriber = codec, detector, transcriber
         self._clock, self._tasks = clock, tasks
         self._agent_speaking, self._on_event, self._on_deaf = agent_speaking, on_event, on_deaf
+        self._floor = NoiseFloor()
         self._audio = bytearray()
         self._samples = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._line_timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def push(self, g711: bytes) -> None:
         """The next audio from the line, in the leg's codec."""
+        if self._closed:
+            return
         pcm16 = self._codec.decode(g711)
         self._samples += len(g711)
         self._keep(pcm16)
+        loud = self._floor.loud(audioop.rms(pcm16, 2), len(g711) / BYTES_PER_MS)
         probabilities = self._detector.push(pcm16)
         rest_ms = (self._samples * 1000 / RATE_HZ) % WINDOW_MS
         start_ms = self._clock() - rest_ms - len(probabilities) * WINDOW_MS
         for probability in probabilities:
             end_ms = start_ms + WINDOW_MS
             speaking = self._agent_speaking()
-            for event in self.turns.window(probability, start_ms, end_ms, agent_speaking=speaking):
+            for event in self.turns.window(probability, start_ms, end_ms, agent_speaking=speaking, loud=loud):
                 self._handle(event)
             start_ms = end_ms
         self._check()
+        self._watch_line()
 
     def close(self) -> None:
         """No more events."""
+        self._closed = True
         self._stop_timer()
+        self._watch_line()
 
     def _handle(self, event: TurnEvent) -> None:
         if isinstance(event, SpeechPaused):
@@ -75,6 +87,8 @@ class Listener:
         except HearingError as error:
             self._on_deaf(error)
             text = ""
+        if self._closed:
+            return
         now_ms = self._clock()
         self.turns.recognised(pause, text, now_ms)
         self._stop_timer()
@@ -89,6 +103,22 @@ class Listener:
             self._stop_timer()
             self._trim(_PRE_ROLL_MS)
             self._on_event(ended)
+
+    def _watch_line(self) -> None:
+        """While a turn is open, silence is heard even when no audio comes."""
+        if self._line_timer is not None:
+            self._line_timer.cancel()
+            self._line_timer = None
+        if self.turns.speaking and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._line_timer = loop.call_later(_MISSING_MS / 1000, self._line_is_silent)
+
+    def _line_is_silent(self) -> None:
+        now_ms, speaking = self._clock(), self._agent_speaking()
+        for event in self.turns.window(0.0, now_ms - WINDOW_MS, now_ms, agent_speaking=speaking):
+            self._handle(event)
+        self._check()
+        self._watch_line()
 
     def _keep(self, pcm16: bytes) -> None:
         self._audio += pcm16

@@ -16,6 +16,7 @@ Expects = Literal["any", "yes_no", "digits", "phone"]
 SPEECH_PROBABILITY = 0.5  # Silero's own advice; 0.15 lower to stay in speech, so that it does not flutter
 SILENCE_PROBABILITY = 0.35
 _DOUBT, _CERTAINTY = 0.2, 0.6  # what a window's probability counts: nothing below, in full above
+_LOUD_BONUS = 0.3  # Silero misses short vowels ("oh,"); a wrong guess only costs a pause, speech is resumed
 _ENOUGH = 0.7  # the detector trails the first sound by about a window: so much of it need not be seen
 _SURE_WINDOWS = 2  # one alone is a click
 _SLACK_MS = 8.0  # windows are stamped as they arrive, a little early or late
@@ -110,7 +111,7 @@ class TurnTaker:
         self._text: str | None = None
         self._recognised_ms = 0.0
         self._interrupted = False
-        self._evidence: deque[tuple[float, float]] = deque()  # windows lately: length, and its part of speech
+        self._evidence: deque[tuple[float, float, float]] = deque()  # lately: start, end, ms of speech
 
     @property
     def speaking(self) -> bool:
@@ -118,15 +119,24 @@ class TurnTaker:
         return self._state != "quiet"
 
     def window(
-        self, probability: float, start_ms: float, end_ms: float, *, agent_speaking: bool
+        self, probability: float, start_ms: float, end_ms: float, *, agent_speaking: bool, loud: bool = False
     ) -> list[TurnEvent]:
-        """One voice-activity window, `start_ms` to `end_ms`, and what it changes."""
-        self._weigh(probability, end_ms - start_ms)
+        """One voice-activity window, `start_ms` to `end_ms`, and what it changes.
+
+        `loud`: it stands out from the line's noise, which while we speak counts towards an interruption.
+        """
+        self._weigh(min(1.0, probability + _LOUD_BONUS) if loud else probability, start_ms, end_ms)
         if not agent_speaking:
             self._interrupted = False
+        events = self._activity(probability, start_ms, end_ms)
+        if self._barges_in(agent_speaking):
+            events += self._interrupt(end_ms)
+        return events
+
+    def _activity(self, probability: float, start_ms: float, end_ms: float) -> list[TurnEvent]:
         threshold = SPEECH_PROBABILITY if self._run_started_ms is None else SILENCE_PROBABILITY
         if probability >= threshold:
-            return self._speech(start_ms, end_ms, agent_speaking)
+            return self._speech(start_ms, end_ms)
         self._run_started_ms = None
         if self._state == "speaking" and end_ms - self._last_speech_ms + _SLACK_MS >= self.policy.pause_ms:
             self._state = "paused"
@@ -158,7 +168,7 @@ class TurnTaker:
         self._interrupted = False
         self._evidence.clear()
 
-    def _speech(self, start_ms: float, end_ms: float, agent_speaking: bool) -> list[TurnEvent]:
+    def _speech(self, start_ms: float, end_ms: float) -> list[TurnEvent]:
         events: list[TurnEvent] = []
         if self._run_started_ms is None:
             self._run_started_ms, self._run_windows = start_ms, 0
@@ -174,26 +184,35 @@ class TurnTaker:
             events.append(SpeechStarted(self._started_ms))
         if self._state == "speaking":
             self._last_speech_ms = end_ms
-            if self._barges_in(agent_speaking):
-                self._interrupted = True
-                events.append(BargeIn(self._run_started_ms))
         return events
 
-    def _weigh(self, probability: float, window_ms: float) -> None:
+    def _interrupt(self, end_ms: float) -> list[TurnEvent]:
+        """The caller talks over us. What showed it may be too doubtful to have begun a turn: now it has."""
+        self._interrupted = True
+        since_ms = next((start for start, _, speech in self._evidence if speech > 0), end_ms)
+        events: list[TurnEvent] = []
+        if self._state != "speaking":
+            events.append(SpeechResumed() if self._state == "paused" else SpeechStarted(since_ms))
+            if self._state == "quiet":
+                self._started_ms = since_ms
+            self._state, self._text = "speaking", None
+            self._last_speech_ms = end_ms
+        return [*events, BargeIn(max(since_ms, self._started_ms))]
+
+    def _weigh(self, probability: float, start_ms: float, end_ms: float) -> None:
         """Keep the evidence of speech in the last `min_speech_ms`. A soft onset ("hi", "sorry") makes single
         windows doubtful; waiting for an unbroken run of sure ones would cost the caller up to 100 ms more of
         our voice. Older doubt is forgotten, or a murmur in the room would add up to an interruption."""
-        weight = (probability - _DOUBT) / (_CERTAINTY - _DOUBT)
-        self._evidence.append((window_ms, window_ms * min(1.0, weight) if weight > 0 else 0.0))
-        kept_ms = sum(length for length, _ in self._evidence)
-        while kept_ms - self._evidence[0][0] >= self.policy.min_speech_ms and len(self._evidence) > 1:
-            kept_ms -= self._evidence.popleft()[0]
+        weight = min(1.0, max(0.0, (probability - _DOUBT) / (_CERTAINTY - _DOUBT)))
+        self._evidence.append((start_ms, end_ms, (end_ms - start_ms) * weight))
+        while len(self._evidence) > 1 and end_ms - self._evidence[1][0] >= self.policy.min_speech_ms:
+            self._evidence.popleft()
 
     def _barges_in(self, agent_speaking: bool) -> bool:
         if not (agent_speaking and self.policy.barge_in) or self._interrupted:
             return False
-        evidence_ms = sum(speech for _, speech in self._evidence)
-        return evidence_ms >= self.policy.min_speech_ms * _ENOUGH
+        evidence_ms = sum(speech for _, _, speech in self._evidence)
+        return evidence_ms > 0 and evidence_ms >= self.policy.min_speech_ms * _ENOUGH
 
 
 def wait_ms(text: str, expects: Expects, policy: TurnPolicy) -> float:

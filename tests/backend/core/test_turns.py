@@ -454,3 +454,21 @@ def test_any_sequence_keeps_the_order_of_things(
 @given(st.text(max_size=60), st.sampled_from(["any", "yes_no", "digits", "phone"]))
 def test_any_words_have_a_wait(text: str, expects: Expects) -> None:
     assert wait_ms(text, expects, POLICY) in (240, 320, 900, 1_100)
+
+
+def test_a_loud_short_vowel_interrupts_although_the_detector_doubts_it() -> None:
+    # “Oh,” as Silero sees it at 8 kHz: never two sure windows in a row.
+    doubtful = [0.33, 0.47, 0.14, 0.31, 0.51, 0.24]
+
+    def interrupted_after_ms(loud: bool) -> float | None:
+        turns = TurnTaker(TurnPolicy())
+        for number, probability in enumerate(doubtful):
+            end_ms = (number + 1) * 32.0
+            events = turns.window(probability, end_ms - 32.0, end_ms, agent_speaking=True, loud=loud)
+            if any(isinstance(event, BargeIn) for event in events):
+                assert turns.speaking
+                return end_ms
+        return None
+
+    assert interrupted_after_ms(loud=True) == 128.0
+    assert interrupted_after_ms(loud=False) is None
