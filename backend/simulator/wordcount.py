@@ -1,7 +1,7 @@
 """Word error rate between what was said and what was heard, and where the two differ.
 
 Spelling is not hearing: case, punctuation, digits against number words, contractions, compounds
-("voicemail", "voice mail") and homophones ("to", "two") count as equal. Knows nothing of audio, calls or who recognised the words.
+("voicemail", "voice mail") and homophones ("to", "two") count as equal. Knows nothing of audio or calls.
 """
 
 from __future__ import annotations
