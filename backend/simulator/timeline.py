@@ -78,7 +78,8 @@ def _read_voices(stereo_wav: bytes) -> _Voices:
 
 def _row_starts(report: CallReport) -> list[float]:
     """Where each row begins: before the caller speaks, so that no answer is torn, rows about equally long."""
-    at_least = max(1, math.ceil(report.duration_ms / _ROW_MS))
+    fits_in_one = report.duration_ms <= _LONGEST_ROW_MS
+    at_least = 1 if fits_in_one else math.ceil(report.duration_ms / _ROW_MS)
     pauses_ms = _pauses(report)
     for rows in range(at_least, at_least + 3):
         chosen = _most_even(pauses_ms, rows, report.duration_ms)
@@ -136,7 +137,7 @@ def _totals(report: CallReport) -> list[str]:
     if report.barge_ins:
         totals.append("barge-in " + ", ".join(f"{barge_in.took_ms:.0f} ms" for barge_in in report.barge_ins))
     totals.append(f"gaps {len(report.gaps_ms) or 'none'}")
-    totals.append(f"words lost {100 * report.words.rate:.1f} % of {report.words.said_words}")
+    totals.append(f"word errors {100 * report.words.rate:.1f} % of {report.words.said_words}")
     return totals
 
 
@@ -257,9 +258,8 @@ def _barge_in(axes: Axes, speech_ms: float, silent_ms: float) -> None:
     axes.fill_between([speech_ms, silent_ms], low, high, color=_RED, alpha=0.18, linewidth=0)
     axes.plot([speech_ms] * 2, [low, high], color=_RED, linewidth=1.0)
     axes.text(
-        silent_ms + 90, _AGENT_Y + 0.26, f"barge-in {silent_ms - speech_ms:.0f} ms", fontsize=8.5, color=_RED,
-        fontweight="bold", va="center",
-        bbox={"boxstyle": "round,pad=0.12", "facecolor": _AGENT_PALE, "edgecolor": "none", "alpha": 0.85},
+        silent_ms + 90, _AGENT_Y + 0.02, f"barge-in\n{silent_ms - speech_ms:.0f} ms", color=_RED,
+        fontsize=8.5, fontweight="bold", va="center", linespacing=1.0,
     )  # fmt: skip
 
 
