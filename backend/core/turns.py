@@ -211,8 +211,9 @@ class TurnTaker:
     def _barges_in(self, agent_speaking: bool) -> bool:
         if not (agent_speaking and self.policy.barge_in) or self._interrupted:
             return False
-        evidence_ms = sum(speech for _, _, speech in self._evidence)
-        return evidence_ms > 0 and evidence_ms >= self.policy.min_speech_ms * _ENOUGH
+        if self._evidence[-1][2] <= 0:
+            return False  # silent now: that we begin to speak after somebody did is no interruption
+        return sum(speech for _, _, speech in self._evidence) >= self.policy.min_speech_ms * _ENOUGH
 
 
 def wait_ms(text: str, expects: Expects, policy: TurnPolicy) -> float:

@@ -38,11 +38,11 @@ class Line:
         self.now_ms = now_ms
         self.events: list[TurnEvent] = []
 
-    def windows(self, *probabilities: float, agent: bool = False) -> list[TurnEvent]:
+    def windows(self, *probabilities: float, agent: bool = False, loud: bool = False) -> list[TurnEvent]:
         new: list[TurnEvent] = []
         for probability in probabilities:
             end_ms = self.now_ms + WINDOW_MS
-            new += self.turns.window(probability, self.now_ms, end_ms, agent_speaking=agent)
+            new += self.turns.window(probability, self.now_ms, end_ms, agent_speaking=agent, loud=loud)
             self.now_ms = end_ms
         self.events += new
         return new
@@ -349,6 +349,15 @@ def test_an_agent_that_starts_while_the_caller_speaks_is_interrupted() -> None:
     assert barge_ins(line.speech(20, agent=True)) == []
 
 
+def test_an_agent_that_starts_in_the_callers_silence_is_not_interrupted() -> None:
+    line = Line(replace(POLICY, min_speech_ms=600))
+    line.speech(20)
+    assert barge_ins(line.silence(10, agent=True)) == []
+    line = Line()
+    line.speech(20)
+    assert barge_ins(line.silence(1, agent=True)) == []
+
+
 def test_each_interruption_counts_for_itself() -> None:
     line = Line()
     assert len(barge_ins(line.speech(10, agent=True))) == 1
@@ -382,7 +391,7 @@ def test_a_pause_in_an_interruption_is_not_another() -> None:
 _probability = (
     st.sampled_from([0.0, 0.01, 0.3, 0.36, 0.49, 0.5, 0.9, 1.0]) | st.floats(-1, 2) | st.just(math.nan)
 )
-_window = st.tuples(st.just("window"), _probability, st.booleans())
+_window = st.tuples(st.sampled_from(["window", "loud"]), _probability, st.booleans())
 _run = st.tuples(st.just("run"), st.sampled_from([0.01, 0.99]), st.integers(1, 12))
 _told = st.tuples(
     st.just("recognised"), st.integers(0, 2), st.sampled_from(["", "Yes.", "and", "1 2 3", "Hello you"])
@@ -406,9 +415,9 @@ def test_any_sequence_keeps_the_order_of_things(
     pauses = 0
     agent = False
     for kind, number, extra in steps:
-        if kind == "window":
+        if kind in ("window", "loud"):
             agent = bool(extra)
-            story += line.windows(number, agent=agent)
+            story += line.windows(number, agent=agent, loud=kind == "loud")
         elif kind == "run":
             assert isinstance(extra, int)
             story += line.windows(*[number] * extra, agent=agent)
