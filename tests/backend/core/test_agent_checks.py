@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from backend.core.agent import Agent
+from backend.core.agent_checks import captured_names, transfer_target_problem, unsupported
+from backend.core.agent_text import inspect_agent
+
+BYE = {"id": "bye", "say": "Goodbye.", "actions": [{"type": "hangup"}]}
+
+
+def agent(*nodes: dict[str, Any], everywhere: list[dict[str, Any]] | None = None, **changes: Any) -> str:
+    flow = {"start": nodes[0]["id"], "nodes": [*nodes], "transitions": everywhere or []}
+    return json.dumps({"id": "desk", "name": "Desk", "greeting": "Hello.", "call_flow": flow} | changes)
+
+
+def ask(to: str = "bye", when: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    transition = {"to": to, "when": when or {"keywords": ["yes"]}}
+    return {"id": "ask", "say": "Yes?", "transitions": [transition]} | more
+
+
+def problems(text: str) -> list[tuple[str, str]]:
+    return [(error.field, error.reason) for error in inspect_agent(text, file="f").errors]
+
+
+def parsed(text: str) -> Agent:
+    inspection = inspect_agent(text, file="f")
+    assert inspection.agent, inspection.errors
+    return inspection.agent
+
+
+HANGUP, TRANSFER = {"type": "hangup"}, {"type": "transfer", "to": "+15550100099"}
+FIRST = "call_flow.nodes[0]"
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "reason"),
+    [
+        (agent(ask(to="by"), BYE), f"{FIRST}.transitions[0].to", "no node 'by'; did you mean 'bye'?"),
+        (agent(ask(), BYE, BYE), "call_flow.nodes[2]", "'bye' stands already at call_flow.nodes[1]"),
+        (
+            agent(BYE, phone_numbers=["+15550100001"] * 2),
+            "phone_numbers[1]",
+            "stands already at phone_numbers[0]",
+        ),
+        (agent({"id": "a", "say": "Hi."}), FIRST, "node 'a' leads nowhere"),
+        (
+            agent({"id": "a", "say": "Hi.", "listen": True}),
+            f"{FIRST}.transitions",
+            "nothing the caller says leads on",
+        ),
+        (
+            agent(ask(listen=False), BYE),
+            f"{FIRST}.transitions[0].when",
+            "needs the caller, and listen is false",
+        ),
+        (
+            agent(ask(when={"otherwise": True}, listen=False, collect={"name": "x"}), BYE),
+            f"{FIRST}.collect",
+            "needs the caller, and listen is false",
+        ),
+        (
+            agent(ask(when={"otherwise": True}, interruptible=True), BYE),
+            f"{FIRST}.interruptible",
+            "only a node that",
+        ),
+        (agent(ask(actions=[HANGUP]), BYE), FIRST, "ends the call: it can have no transitions"),
+        (agent(BYE | {"actions": [HANGUP, TRANSFER]}), f"{FIRST}.actions[1]", "is never done: hangup ends"),
+        (
+            agent(BYE | {"actions": [TRANSFER | {"to": "911"}]}),
+            f"{FIRST}.actions[0].to",
+            "'911' is neither a number",
+        ),
+        (
+            agent(ask(when={"regex": "(?P<n>.+)"}), BYE | {"actions": [TRANSFER | {"to": "{{n}}"}]}),
+            "call_flow.nodes[1].actions[0].to",
+            "must not choose the number",
+        ),
+        (
+            agent(
+                ask(
+                    transitions=[
+                        {"to": "bye", "when": {"otherwise": True}},
+                        {"to": "bye", "when": {"digits": "1"}},
+                    ]
+                ),
+                BYE,
+            ),
+            f"{FIRST}.transitions[0]",
+            "otherwise is the last resort",
+        ),
+        (
+            agent(ask(), BYE, everywhere=[{"to": "bye", "when": {"otherwise": True}}]),
+            "call_flow.transitions[0].when",
+            "belong to a node",
+        ),
+        (
+            agent(ask(when={"intent": "to leave"}), BYE),
+            f"{FIRST}.transitions[0].when.intent",
+            "needs a language model",
+        ),
+        (agent(ask(prompt="Be nice."), BYE), f"{FIRST}.prompt", 'llm.provider is "none"'),
+        (agent(ask(tools=["x"]), BYE), f"{FIRST}.tools[0]", "no tool 'x'"),
+        (
+            agent(BYE | {"say": "Bye {{nme}}."}, variables={"name": "Ann"}),
+            f"{FIRST}.say[0]",
+            "did you mean 'name'?",
+        ),
+        (agent(ask(collect={"name": "now_time"}), BYE), "call_flow", "'now_time' is built in"),
+        (agent(BYE, tts_fallbacks=["elevenlabs"]), "elevenlabs_settings.voice_id", "is required"),
+        (agent(BYE, language="de-DE"), "stt.provider", "'local' hears English only"),
+    ],
+)
+def test_problems_across_fields(text: str, field: str, reason: str) -> None:
+    found = problems(text)
+    assert any(where == field and reason in why for where, why in found), found
+
+
+def test_the_start_must_exist() -> None:
+    data = json.loads(agent(ask(), BYE))
+    data["call_flow"]["start"] = "aks"
+    assert problems(json.dumps(data)) == [("call_flow.start", "no node 'aks'; did you mean 'ask'?")]
+
+
+def test_a_ring_that_never_listens_is_an_error_told_once() -> None:
+    def talk(here: str, to: str) -> dict[str, Any]:
+        return {"id": here, "say": "La.", "transitions": [{"to": to, "when": {"otherwise": True}}]}
+
+    found = problems(agent(talk("lead", "a"), talk("a", "b"), talk("b", "a")))
+    assert found == [("call_flow.nodes[1]", "a → b → a goes round without listening or ending the call")]
+    assert problems(agent(talk("a", "ask"), ask(to="a"))) == []
+
+
+def test_odd_but_harmless_things_are_warnings() -> None:
+    inspection = inspect_agent(agent(ask(to="ask"), BYE), file="f.json")
+    assert inspection.agent
+    assert inspection.warnings == (
+        "f.json: call_flow.nodes[1]: node 'bye' is never reached",
+        "f.json: call_flow: no node ends the call: only the caller or a limit can",
+    )
+    mute = inspect_agent(agent({**ask(), "say": []}, BYE, greeting=None), file="f.json")
+    assert mute.agent and "the caller hears silence" in mute.warnings[0]
+
+
+def test_nodes_reached_from_everywhere_are_reached() -> None:
+    everywhere = [{"to": "human", "when": {"digits": "0"}}]
+    human = {"id": "human", "actions": [TRANSFER]}
+    assert inspect_agent(agent(ask(), BYE, human, everywhere=everywhere), file="f").warnings == ()
+
+
+def test_captured_names() -> None:
+    text = agent(ask(when={"regex": "(?P<day>monday)"}, collect={"name": "answer"}), BYE)
+    assert captured_names(parsed(text)) == {"day", "answer"}
+
+
+@pytest.mark.parametrize("target", ["+15550100099", "sip:desk@example.com", "sips:a@b"])
+def test_transfer_targets(target: str) -> None:
+    assert transfer_target_problem(target) is None
+
+
+@pytest.mark.parametrize(
+    "target", ["", "5550100", "+0123456789", "sip:", "tel:+15550100099", "+1555 0100099"]
+)
+def test_no_transfer_targets(target: str) -> None:
+    assert transfer_target_problem(target)
+
+
+def test_a_plain_agent_asks_for_nothing_unsupported() -> None:
+    assert unsupported(parsed(agent(ask(), BYE, tts_fallbacks=["sesame_rest", "telnyx"]))) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"stt": {"provider": "telnyx"}}, "stt.provider 'telnyx'"),
+        ({"llm": {"provider": "openai", "model": "m"}}, "llm"),
+        (
+            {"tts_provider": "elevenlabs", "elevenlabs_settings": {"voice_id": "v"}},
+            "tts_provider 'elevenlabs'",
+        ),
+        ({"recording": {"enabled": True}}, "recording"),
+        ({"voicemail": {"detect": True}}, "voicemail"),
+        ({"tools": [{"name": "t", "description": "d", "url": "http://x.y"}]}, "tools"),
+        ({"limits": {"budget_usd": 1.0}}, "budget_usd"),
+    ],
+)
+def test_what_cannot_be_done_yet_is_said(changes: dict[str, Any], word: str) -> None:
+    sentences = unsupported(parsed(agent(BYE, **changes)))
+    assert len(sentences) == 1 and word in sentences[0]
+
+
+def test_actions_that_cannot_be_done_yet_name_their_node() -> None:
+    actions = [{"type": "webhook", "url": "http://x.y"}, {"type": "record"}, HANGUP]
+    sentences = unsupported(parsed(agent(BYE | {"actions": actions})))
+    assert [("node 'bye'" in sentence) for sentence in sentences] == [True, True]
