@@ -11,9 +11,9 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from backend.calls.ports import Clock, SpeechRoute
-from backend.core.g711 import RATE_HZ, Codec
+from backend.core.g711 import FRAME_MS, RATE_HZ, Codec
 from backend.core.media import CLEAR_FRAME, mark_frame, media_frame
-from backend.core.playout import Playout, SendMedia
+from backend.core.playout import Playout, Send, SendMedia
 from backend.core.resample import Resampler
 from backend.core.sentences import sentences
 from backend.errors import SpeechError
@@ -55,7 +55,7 @@ class Speaker:
         self.playout = Playout(codec)
         self._send, self._route, self._clock, self._speaker_id = send, route, clock, speaker_id
         self._wake, self._room = asyncio.Event(), asyncio.Event()
-        self._one_at_a_time = asyncio.Lock()
+        self._one_at_a_time, self._sending = asyncio.Lock(), asyncio.Lock()
         self._current: Utterance | None = None
         self._producer: asyncio.Task[None] | None = None
         self._pieces_out = 0
@@ -103,6 +103,8 @@ class Speaker:
                     raise
             finally:
                 self._producer.cancel()
+                if _cancelled_from_outside():
+                    await self.interrupt()  # nobody wants the rest any more
                 self._settle(utterance)
             return utterance
 
@@ -122,7 +124,9 @@ class Speaker:
         if self._producer is not None:
             self._producer.cancel()
         if self.playout.clear(now_ms):
-            await self._send(CLEAR_FRAME)
+            # Not before the frame being sent just now, or it would be played after all.
+            async with self._sending:
+                await self._send(CLEAR_FRAME)
         utterance.ended_ms = now_ms
         utterance.done.set()
 
@@ -145,17 +149,20 @@ class Speaker:
 
     async def _produce(self, utterance: Utterance) -> None:
         resampler = Resampler(SPEECH_HZ, RATE_HZ)
-        pieces = sentences(utterance.text)
-        for number, piece in enumerate(pieces):
+        for piece in sentences(utterance.text):
             self.playout.begin(utterance.number, piece)
             self._pieces_out += 1
-            async with aclosing(self._route.stream_tts(piece, self._speaker_id)) as chunks:
-                async for chunk in chunks:
-                    if utterance.first_chunk_ms is None:
-                        utterance.first_chunk_ms = self._clock()
-                    await self._put(resampler.push(chunk))
-            if number == len(pieces) - 1:
+            try:
+                async with aclosing(self._route.stream_tts(piece, self._speaker_id)) as chunks:
+                    async for chunk in chunks:
+                        if utterance.first_chunk_ms is None:
+                            utterance.first_chunk_ms = self._clock()
+                        await self._put(resampler.push(chunk))
+            except SpeechError:
                 await self._put(resampler.flush())
+                raise
+            # The resampler holds back up to 80 ms of this sentence: they must not wait for the next one.
+            await self._put(resampler.flush())
             self.playout.end()
         self.playout.finish()
         self._wake.set()
@@ -171,16 +178,21 @@ class Speaker:
         now_ms = self._clock()
         generation = self.playout.generation
         for item in self.playout.due(now_ms):
-            if self.playout.generation != generation:
-                return  # interrupted while sending: the rest was cleared
-            if isinstance(item, SendMedia):
-                await self._send(media_frame(item.g711))
-                self.last_audio_ms = self._clock()
-                if self._current is not None and self._current.first_frame_ms is None:
-                    self._current.first_frame_ms = self.last_audio_ms
-            else:
-                await self._send(mark_frame(item.name))
+            async with self._sending:
+                if self.playout.generation != generation:
+                    return  # interrupted while sending: the rest was cleared
+                await self._send_item(item)
         self._room.set()
+
+    async def _send_item(self, item: Send) -> None:
+        if not isinstance(item, SendMedia):
+            await self._send(mark_frame(item.name))
+            return
+        utterance = self._current
+        await self._send(media_frame(item.g711))
+        self.last_audio_ms = self._clock()
+        if utterance is not None and utterance.first_frame_ms is None:
+            utterance.first_frame_ms = self.last_audio_ms
 
     async def _heard(self, utterance: Utterance) -> None:
         """Wait for the last mark, or for the clock when the carrier forgets to return it."""
@@ -199,7 +211,7 @@ class Speaker:
         """The voice failed: let the caller hear what there is, so that the account of it is true."""
         self.playout.finish()
         self._wake.set()
-        remaining_ms = self.playout.queued_ms + self.playout.carrier_ms(self._clock())
+        remaining_ms = self.playout.queued_ms + self.playout.carrier_ms(self._clock()) + FRAME_MS
         with suppress(TimeoutError):
             async with asyncio.timeout(remaining_ms / 1000):
                 await utterance.done.wait()
