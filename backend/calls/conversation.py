@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -24,11 +25,11 @@ from backend.core.turns import (
     TurnEnded,
     TurnEvent,
 )
-from backend.errors import SpeechError
 
 log = logging.getLogger(__name__)
 
 _MAX_EVENTS = 256
+_MAX_ASIDES = 20
 _KEY_PAUSE_MS = 2_500.0  # no further key for this long: those were all
 
 
@@ -79,6 +80,7 @@ class Conversation:
         self._perform, self._expect, self._clock = perform, expect, clock
         self._events: asyncio.Queue[Event] = asyncio.Queue(_MAX_EVENTS)
         self._waiting: asyncio.Task[Event] | None = None
+        self._asides: deque[SayRequest] = deque()
         self._keys = ""
         self._turn = 0
         self._cause = TurnTimings()
@@ -116,119 +118,106 @@ class Conversation:
         """Say the step's words. A Step to say instead when they must be taken up again, else None."""
         self._expect(step.listen.expects if step.listen else "any")
         text = " ".join(step.say)
-        if not text:
-            return None
-        await self._line_restored()
-        index = self._next_turn()
-        cause, self._cause = replace(self._cause, text_ready_ms=self._clock()), TurnTimings()
-        speech = asyncio.create_task(self._speaker.say(text), name="say")
-        try:
-            cut_by = await self._attend(speech, step)
-            utterance = await speech
-        except SpeechError:
-            if (last := self._speaker.last) is not None:
-                self._record_agent(index, last, step, cause)
-            raise
-        finally:
-            speech.cancel()
-        self._record_agent(index, utterance, step, cause)
-        return await self._after_cut(step, utterance, cut_by) if utterance.interrupted else None
-
-    async def _attend(self, speech: asyncio.Task[Utterance], step: Step) -> Event | None:
-        """Follow events while we speak; the one that cut us short, if any."""
-        while (event := await self._next(None, unless=speech)) is not None:
-            self._track(event)
-            if isinstance(event, KeyPressed):
-                self._keys += event.digit
-            elif isinstance(event, TurnEnded):
-                self._record_caller(event)
-            if self._cuts(event, step):
-                await self._speaker.interrupt()
-                return event
-            if isinstance(event, SayRequest):
-                await asyncio.wait([speech])
-                if not speech.exception():
-                    await self._say_aside(event)
-        return None
-
-    def _cuts(self, event: Event, step: Step) -> bool:
-        match event:
-            case LineLost():
-                return True
-            case SayRequest(interrupt=interrupt):
-                return interrupt
-            case BargeIn() | KeyPressed():
-                return step.listen is not None and step.listen.interruptible
-            case _:
-                return False
-
-    async def _after_cut(self, step: Step, utterance: Utterance, cut_by: Event | None) -> Step | None:
-        match cut_by:
-            case LineLost():
+        if text:
+            await self._line_restored()
+            cause, self._cause = replace(self._cause, text_ready_ms=self._clock()), TurnTimings()
+            interruptible = step.listen is not None and step.listen.interruptible
+            utterance, cut_by = await self._utter(text, step, cause, interruptible=interruptible)
+            if utterance.interrupted and isinstance(cut_by, LineLost):
                 await self._line_restored()
                 return _rest(step, utterance)
-            case SayRequest():
-                await self._say_aside(cut_by)
+            if utterance.interrupted and isinstance(cut_by, BargeIn | KeyPressed):
+                self._cut = utterance if isinstance(cut_by, BargeIn) else None
                 return None
-            case BargeIn():
-                self._cut = utterance
-                return None
-            case _:
-                return None
+        await self._say_asides()
+        return None
 
-    async def _say_aside(self, request: SayRequest) -> None:
-        index = self._next_turn()
-        utterance = await self._speaker.say(request.text)
-        self._record_agent(index, utterance, None, TurnTimings())
+    async def _utter(
+        self, text: str, step: Step | None, cause: TurnTimings, *, interruptible: bool
+    ) -> tuple[Utterance, Event | None]:
+        """Say `text`, to its end or until an event cuts it. It is recorded however it ends: the caller may
+        hang up, or the voice fail, in the middle of a word."""
+        index, before = self._next_turn(), self._speaker.last
+        speech = asyncio.create_task(self._speaker.say(text), name="say")
+        try:
+            cut_by = await self._attend(speech, interruptible=interruptible)
+            return await speech, cut_by
+        finally:
+            speech.cancel()
+            await asyncio.wait([speech])
+            if not speech.cancelled():
+                speech.exception()  # raised above already, unless we were cancelled ourselves
+            if (said := self._speaker.last) is not None and said is not before:
+                self._record_agent(index, said, step, cause)
+
+    async def _attend(self, speech: asyncio.Task[Utterance], *, interruptible: bool) -> Event | None:
+        """Follow events while we speak; the one that cut us short, if any."""
+        while (event := await self._next(None, unless=speech)) is not None:
+            self._take_note(event)
+            if isinstance(event, TurnEnded):
+                self._record_caller(event)
+            if _cuts(event, interruptible):
+                await self._speaker.interrupt()
+                return event
+        return None
+
+    async def _say_asides(self) -> None:
+        """What others asked to be said. A caller who interrupts is heard first; the rest waits."""
+        while self._asides:
+            await self._line_restored()
+            request = self._asides.popleft()
+            utterance, cut_by = await self._utter(request.text, None, TurnTimings(), interruptible=True)
+            if utterance.interrupted and isinstance(cut_by, LineLost):
+                self._asides.appendleft(request)
+            elif utterance.interrupted and isinstance(cut_by, BargeIn | KeyPressed):
+                return
 
     async def _act(self, step: Step) -> str | None:
         """Carry out the step's actions; why the call is over, if it is."""
         for action in step.actions:
             problem = await self._perform(action)
             if problem is not None:
-                await self._say_aside(SayRequest(problem, interrupt=False))
                 log.warning("action %s failed at node %s", action, step.node_id)
+                self._asides.append(SayRequest(problem, interrupt=False))
+                await self._say_asides()
         return f"flow ended at node {step.node_id}" if step.ends_call else None
 
     # --- listening -------------------------------------------------------------------------------------
 
     async def _listen(self, step: Step) -> Step:
-        listen = step.listen
-        assert listen is not None
+        assert step.listen is not None
         cut, self._cut = self._cut, None
         quiet_from_ms = self._clock()
-        typed, self._keys = self._keys, ""
-        if typed and (next_step := self._digits(typed, step)) is not None:
-            return next_step
+        typed = ""
         while True:
-            patience_ms = _KEY_PAUSE_MS if typed else listen.silence_ms
+            if self._asides and self._line_up and not self._caller_speaks:
+                await self._say_asides()
+                quiet_from_ms = self._clock()
+            if self._keys:
+                typed, self._keys = typed + self._keys, ""
+                quiet_from_ms = self._clock()
+                if (next_step := self._digits(typed, step)) is not None:
+                    return next_step
+            patience_ms = _KEY_PAUSE_MS if typed else step.listen.silence_ms
             timeout_ms = None
-            if patience_ms is not None and not self._caller_speaks:
+            if patience_ms is not None and self._line_up and not self._caller_speaks:
                 timeout_ms = quiet_from_ms + patience_ms - self._clock()
             event = await self._next(timeout_ms)
             if event is None:
                 if typed:
                     return self._keys_done(typed, self._flow.digits_done(), step)
                 return self._silence(quiet_from_ms)
-            self._track(event)
+            self._take_note(event)
             if isinstance(event, TurnEnded):
                 quiet_from_ms = self._clock()
                 self._record_caller(event)
                 if event.text:
                     return self._heard(event)
                 if cut is not None and (rest := _rest(step, cut)) is not None:
-                    # A cough, a door: nobody said a word, so take up the thread where it was cut.
-                    return rest
-            elif isinstance(event, KeyPressed):
-                typed += event.digit
-                quiet_from_ms = self._clock()
-                if (next_step := self._digits(typed, step)) is not None:
-                    return next_step
-            elif isinstance(event, SayRequest):
-                await self._say_aside(event)
-                quiet_from_ms = self._clock()
-            elif isinstance(event, LineLost):
-                await self._line_restored()
+                    # A cough, a door: nobody said a word, so take up the thread where it was cut. Its actions
+                    # were carried out already.
+                    return replace(rest, actions=())
+            elif isinstance(event, LineRestored):
                 quiet_from_ms = self._clock()
 
     def _heard(self, ended: TurnEnded) -> Step:
@@ -276,9 +265,20 @@ class Conversation:
         while not self._line_up:
             event = await self._next(None)
             if event is not None:
-                self._track(event)
-            if isinstance(event, KeyPressed):
-                self._keys += event.digit
+                self._take_note(event)
+            if isinstance(event, TurnEnded):
+                self._record_caller(event)
+
+    def _take_note(self, event: Event) -> None:
+        """Keep what an event tells that is used later, whatever we are doing now."""
+        self._track(event)
+        if isinstance(event, KeyPressed):
+            self._keys += event.digit
+        elif isinstance(event, SayRequest):
+            if len(self._asides) < _MAX_ASIDES:
+                self._asides.append(event)
+            else:
+                log.error("not said, %d texts are waiting: %r", _MAX_ASIDES, event.text)
 
     def _track(self, event: Event) -> None:
         if isinstance(event, SpeechStarted | SpeechResumed | BargeIn):
@@ -337,6 +337,19 @@ class Conversation:
                 timings=timings,
             )
         )
+
+
+def _cuts(event: Event, interruptible: bool) -> bool:
+    """Whether an event makes us fall silent in the middle of a sentence."""
+    match event:
+        case LineLost():
+            return True
+        case SayRequest(interrupt=interrupt):
+            return interrupt
+        case BargeIn() | KeyPressed():
+            return interruptible
+        case _:
+            return False
 
 
 def _rest(step: Step, utterance: Utterance) -> Step | None:

@@ -251,15 +251,14 @@ class Nodes:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def agent(self) -> Agent:
-        return Agent.model_validate(
-            {
-                "id": "tester",
-                "name": "Tester",
-                "phone_numbers": ["+15550001111"],
-                "call_flow": {"start": self.nodes[0]["id"], "nodes": self.nodes},
-                **self.extra,
-            }
-        )
+        file = {
+            "id": "tester",
+            "name": "Tester",
+            "phone_numbers": ["+15550001111"],
+            "call_flow": {"start": self.nodes[0]["id"], "nodes": self.nodes},
+            **self.extra,
+        }
+        return Agent.model_validate_json(json.dumps(file))
 
 
 def agent(*nodes: dict[str, Any], **extra: Any) -> Agent:
