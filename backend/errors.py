@@ -8,6 +8,7 @@ BackendError
 │   └── WebhookRejected     unsigned, forged or stale webhook
 ├── SpeechError             a speech route failed (route, reason)
 ├── HearingError            speech-to-text failed
+├── UnsupportedLeg          a telephone leg with a codec that is none of ours (core/media.py)
 ├── FlowError               a call flow cannot go on
 ├── StorageError            the database cannot be used
 └── RequestError            an API request that cannot be served (HTTP status, code)
