@@ -20,6 +20,7 @@ from rich.markup import escape
 
 from backend import __version__
 from backend.core.agent import Agent
+from backend.core.urls import check_http_url
 from backend.errors import BackendError, ConfigError
 from backend.simulator.call_run import Evidence, run_inbound, run_outbound
 from backend.simulator.demo import run_demo
@@ -91,6 +92,9 @@ def simulate(
     codec: Annotated[str, typer.Option(help="The line's codec: PCMU or PCMA.")] = "PCMU",
     out: Annotated[Path, typer.Option(help="Where the recording and the picture go.")] = Path("simulate-out"),
     speech_url: Annotated[str | None, typer.Option(help="A speech server of your own, http://…")] = None,
+    speech_key: Annotated[
+        str | None, typer.Option(envvar="SESAME_API_KEY", show_envvar=True, help="Its key, if it wants one.")
+    ] = None,
     outbound: Annotated[
         bool, typer.Option("--outbound", help="The agent calls; else only when it has no number.")
     ] = False,
@@ -108,9 +112,16 @@ def simulate(
     if codec not in ("PCMU", "PCMA"):
         _fail(f"--codec: {codec} is not known here; choose PCMU or PCMA")
     given = _variables(variables or [])
+    if speech_url is not None:
+        speech_url = _http_url(speech_url)
 
     async def call() -> int:
-        config = StackConfig(run_dir=out / "run", agents_dir=agents_dir, speech_url=speech_url)
+        config = StackConfig(
+            run_dir=out / "run",
+            agents_dir=agents_dir,
+            speech_url=speech_url,
+            speech_key=speech_key if speech_url else None,
+        )
         console.print("Starting the speech server, the Telnyx stand-in and the backend …")
         async with Stack(config) as stack:
             evidence = await _call(stack, found, steps, codec, ConversationView(console), outbound, given)
@@ -214,6 +225,13 @@ def _variables(given: list[str]) -> dict[str, str]:
         if "=" not in item:
             _fail(f"--var {item}: write NAME=VALUE")
     return dict(item.split("=", 1) for item in given)
+
+
+def _http_url(given: str) -> str:
+    try:
+        return check_http_url(given)
+    except ValueError as error:
+        _fail(f"--speech-url {given}: {error}")
 
 
 def _run(console: Console, work: Coroutine[Any, Any, int]) -> int:

@@ -30,6 +30,7 @@ _INHERITED = (
 )  # fmt: skip
 _LOG_TAIL_LINES = 15
 _STOP_S = 6.0
+_ALREADY_RUNS_S = 10.0
 _PROBE_S = 0.05
 CONNECTION_ID = "simulated-connection"
 BACKEND_NUMBER = "+15550100001"
@@ -46,6 +47,7 @@ class StackConfig:
     run_dir: Path
     agents_dir: Path
     speech_url: str | None = None
+    speech_key: str | None = None
     ready_s: float = 60.0
 
 
@@ -131,6 +133,8 @@ class Stack:
         speech = await self._client(self.speech_url, read_s=5.0)
         if self.config.speech_url is None:
             await self._spawn("speech server", "runpod_server", env=self._speech_env())
+        else:
+            await self._ready("speech server", speech, "/health")
         await self._spawn("Telnyx stand-in", "backend.simulator", *self._carrier_arguments())
         carrier = await self._ready("Telnyx stand-in", self._carrier, "/sim/health")
         await self._spawn("backend", "backend", env=self._backend_env(str(carrier["public_key"])))
@@ -172,6 +176,7 @@ class Stack:
             "TELNYX_CONNECTION_ID": CONNECTION_ID,
             "TELNYX_FROM_NUMBER": BACKEND_NUMBER,
             "SESAME_SELF_HOSTED_URL": self.speech_url,
+            "SESAME_API_KEY": self.config.speech_key or "",
             "DATABASE_URL": f"sqlite+aiosqlite:///{database}",
             "AGENTS_DIR": str(self.config.agents_dir.resolve()),
             "API_KEY": self.api_key,
@@ -206,8 +211,9 @@ class Stack:
         """The health document once it is there. Raises StackError when the process dies or the time is up."""
         child = next((child for child in self._children if child.name == name), None)
         problem = "it did not answer"
+        patience_s = self.config.ready_s if child else min(self.config.ready_s, _ALREADY_RUNS_S)
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.config.ready_s):
+            async with asyncio.timeout(patience_s):
                 while True:
                     if child is not None and child.process.returncode is not None:
                         raise self._died(child)
@@ -223,9 +229,9 @@ class Stack:
                         problem = f"{path} does not answer with JSON"
                     await asyncio.sleep(_PROBE_S)
         where = (
-            f"; the end of {child.log_path}:\n{child.tail()}" if child else "; start it, or mend --speech-url"
+            f"; the end of {child.log_path}:\n{child.tail()}" if child else "; start it, or mend its address"
         )
-        raise StackError(f"the {name} was not ready within {self.config.ready_s:.0f} s: {problem}{where}")
+        raise StackError(f"the {name} was not ready within {patience_s:.0f} s: {problem}{where}")
 
     def _died(self, child: _Child) -> StackError:
         code = child.process.returncode

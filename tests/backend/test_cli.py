@@ -1,0 +1,113 @@
+"""The command line: a user's mistake is one sentence and exit 1, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from backend import __version__
+from backend.cli import app
+
+AGENTS = Path(__file__).parents[2] / "agents"
+
+
+def run(*arguments: str | Path) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def told(result: Result) -> str:
+    """What went wrong, on one line."""
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    return " ".join(result.stderr.split())
+
+
+def test_version() -> None:
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.output.strip() == f"voice-agent {__version__}"
+
+
+def test_help_names_the_commands() -> None:
+    result = run("--help")
+    assert all(command in result.output for command in ("serve", "demo", "simulate", "agents"))
+
+
+def test_the_shipped_agents_are_sound() -> None:
+    result = run("agents", "check", AGENTS)
+    assert result.exit_code == 0, result.output
+    assert "8015d274-4291-432a-acba-fcac59fac97b" in result.output
+    assert "reminder" in result.output
+
+
+def test_a_broken_agent_file_is_named_with_field_and_reason(tmp_path: Path) -> None:
+    shutil.copy(AGENTS / "reminder.json", tmp_path)
+    agent = json.loads((AGENTS / "front-desk.json").read_text(encoding="utf-8"))
+    agent["greting"] = "Hello."
+    (tmp_path / "broken.json").write_text(json.dumps(agent), encoding="utf-8")
+    result = run("agents", "check", tmp_path)
+    assert result.exit_code == 1
+    output = " ".join(result.output.split())
+    assert "✓ Willow Clinic reminder" in output
+    assert "broken.json" in output and "greting" in output and "greeting" in output
+
+
+@pytest.mark.parametrize("arguments", [("agents", "check"), ("demo", "--agents-dir")])
+def test_a_folder_without_agents_is_said_to_be_so(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    assert "holds no agent file" in told(run(*arguments, tmp_path))
+
+
+def test_a_folder_that_is_none_is_said_to_be_so(tmp_path: Path) -> None:
+    assert "is not a folder" in told(run("demo", "--agents-dir", tmp_path / "nowhere"))
+
+
+def test_an_unknown_agent_is_answered_with_the_known_ones() -> None:
+    message = told(
+        run("simulate", "--agent", "frontdesk", "--script", "wants-a-human", "--agents-dir", AGENTS)
+    )
+    assert "there is no agent frontdesk" in message
+    assert "Willow Clinic reminder (reminder)" in message
+
+
+def test_an_unknown_script_is_answered_with_the_known_ones() -> None:
+    message = told(run("simulate", "--agent", "reminder", "--script", "zzz", "--agents-dir", AGENTS))
+    assert "there is no script zzz" in message
+    assert "wants-a-human" in message
+
+
+def test_a_broken_script_is_named_with_step_and_reason(tmp_path: Path) -> None:
+    script = tmp_path / "mine.json"
+    script.write_text('{"steps": [{"say": "Hello."}, {"press": "five"}]}', encoding="utf-8")
+    message = told(run("simulate", "--agent", "reminder", "--script", script, "--agents-dir", AGENTS))
+    assert "mine.json" in message.replace(" ", "")
+    assert "steps[1]: press: keys are 0-9" in message
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--codec", "OPUS", "choose PCMU or PCMA"),
+        ("--var", "name", "write NAME=VALUE"),
+        ("--speech-url", "localhost:8000", "--speech-url localhost:8000: must be an address such as"),
+    ],
+)
+def test_other_wrong_options_are_told(option: str, value: str, reason: str) -> None:
+    message = told(
+        run(
+            "simulate", "--agent", "reminder", "--script", "reminder-confirm", "--agents-dir", AGENTS,
+            option, value,
+        )
+    )  # fmt: skip
+    assert reason in message
+
+
+@pytest.mark.parametrize("name", ["front-desk", "front-desk.json", "Willow Clinic front desk"])
+def test_agents_are_found_by_file_and_by_name(name: str) -> None:
+    message = told(run("simulate", "--agent", name, "--script", "zzz", "--agents-dir", AGENTS))
+    assert "there is no script zzz" in message  # so the agent was found
