@@ -69,7 +69,10 @@ class Settings(BaseSettings):
     @field_validator("sesame_self_hosted_url")
     @classmethod
     def _urls(cls, value: str) -> str:
-        return ",".join(check_http_url(item) for item in value.split(",") if item.strip())
+        urls = [check_http_url(item) for item in value.split(",") if item.strip()]
+        if not urls:
+            raise ValueError("must name at least one address")
+        return ",".join(urls)
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -262,7 +262,7 @@ class CallFlow(_Model):
     start: NodeId
     nodes: Annotated[tuple[Node, ...], Field(min_length=1)]
     transitions: tuple[Transition, ...] = Field(
-        (), description="Tried at every listening node, after its own and before its `otherwise`."
+        (), description="Tried at every listening node, before its own."
     )
 
 

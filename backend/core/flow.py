@@ -282,7 +282,7 @@ class Flow:
     def _transitions(self) -> tuple[Transition, ...]:
         """All but `otherwise`, in the order they are tried."""
         own = tuple(item for item in self._at.transitions if not item.when.otherwise)
-        return own + self.agent.call_flow.transitions
+        return self.agent.call_flow.transitions + own
 
     def _listen(self) -> Listen:
         patterns = _patterns(self._transitions())
