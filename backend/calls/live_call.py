@@ -366,7 +366,7 @@ class LiveCall:
                         log.debug("call %s: media frame ignored: %s", self.record.id, reason)
 
     def _line_is_up(self, socket: MediaSocket, started: Started) -> None:
-        if self._closing:
+        if self._closing or self.machine.over:
             return  # the call ended while its media socket was connecting
         self._socket = socket
         if self._conversation is not None:

@@ -23,7 +23,7 @@ from backend.core.agent_checks import transfer_target_problem
 from backend.core.health import RouteHealth
 from backend.core.records import ENDED_STATES, CallRecord, CallState, Direction
 from backend.core.templates import call_variables
-from backend.errors import CarrierError, RequestError, SpeechError, StorageError
+from backend.errors import CallGone, CarrierError, RequestError, SpeechError, StorageError
 from backend.telnyx.control import DialedCall, RejectCause
 from backend.telnyx.webhooks import SeenEvents, TelnyxEvent
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _MAX_ENDED = 10_000
 T = TypeVar("T")
-_E164 = re.compile(r"^\+[1-9]\d{6,14}$")
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +218,9 @@ class CallManager:
         agent = self._agents.get(agent_id)
         if agent is None:
             raise RequestError(f"there is no agent {agent_id!r}", status=404, code="unknown_agent")
-        if not _E164.match(to):
-            raise RequestError(f"{to!r} is not a phone number like +15551234567", code="bad_number")
+        for number in (to, *([from_number] if from_number else [])):
+            if not _E164.fullmatch(number):
+                raise RequestError(f"{number!r} is not a phone number like +15551234567", code="bad_number")
         sender = from_number or self._from_number or next(iter(agent.phone_numbers), None)
         if sender is None:
             raise RequestError(
@@ -244,6 +245,9 @@ class CallManager:
 
     async def _dial(self, call: LiveCall) -> None:
         running = self._run(call)
+        if self._draining:
+            call.tell(lambda: call.machine.failed("shutdown"))
+            return
         try:
             dialled = await self._carrier.dial(
                 to=call.record.to_number,
@@ -294,6 +298,9 @@ class CallManager:
         task = self._tasks.create_task(self._live(call), name=f"call {call.record.id}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        if self._draining:
+            # Shut down while the call was being stored. It is cancelled once begun, so that it ends properly.
+            asyncio.get_running_loop().call_soon(task.cancel)
         return task
 
     async def _live(self, call: LiveCall) -> None:
@@ -392,6 +399,8 @@ class CallManager:
     async def _order(self, command: Awaitable[None]) -> None:
         try:
             await command
+        except CallGone as error:
+            raise RequestError(str(error), status=409, code="call_over") from error
         except CarrierError as error:
             raise RequestError(str(error), status=502, code="carrier_refused") from error
 
