@@ -204,9 +204,11 @@ def build_report(line: Mapping[str, Any], call: Mapping[str, Any], expected: Exp
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that `percent` % of `values` do not exceed (nearest rank). Raises on no values."""
+    """Linear between the two nearest values, as NumPy has it. Raises IndexError on no values."""
     ranked = sorted(values)
-    return ranked[max(0, math.ceil(len(ranked) * percent / 100) - 1)]
+    place = (len(ranked) - 1) * percent / 100
+    below, above = ranked[math.floor(place)], ranked[math.ceil(place)]
+    return below + (above - below) * (place % 1)
 
 
 def answer_p50_ms(answers: Iterable[Answer]) -> float | None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backend.simulator.report import Expected, Verdict, build_report, percentile
 
@@ -168,10 +171,9 @@ def test_no_answers_at_all_is_not_fast(line: dict[str, Any], call: dict[str, Any
     assert judged.figure == "never"
 
 
-def test_percentile_is_a_value_that_occurred() -> None:
-    assert percentile([5, 1, 3], 50) == 3
-    assert percentile(list(range(1, 101)), 95) == 95
-    assert percentile([7], 95) == 7
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.integers(0, 100))
+def test_percentiles_are_those_of_numpy(values: list[float], percent: int) -> None:
+    assert percentile(values, percent) == pytest.approx(float(np.percentile(values, percent)), abs=1e-6)
 
 
 def test_a_caller_who_gave_up_breaks_it(line: dict[str, Any], call: dict[str, Any]) -> None:
