@@ -124,7 +124,7 @@ def _sentence(item: Any) -> str:
 
 
 def missing(settings: Settings) -> list[str]:
-    """What is not set although calls need it, a sentence each that says what to do."""
+    """What is not set although calls need it, or set in vain; a sentence each that says what to do."""
     needs = {
         "TELNYX_API_KEY": (
             settings.telnyx_api_key,
@@ -150,15 +150,27 @@ def missing(settings: Settings) -> list[str]:
         ),
     }
     sentences = [f"{name} is not set: {what}." for name, (value, what) in needs.items() if not value]
-    if settings.sesame_enabled and not settings.sesame_self_hosted and not settings.sesame_url:
-        sentences.append(
-            "SESAME_URL is not set and SESAME_SELF_HOSTED is false: Sesame cannot speak; set one of them."
-        )
-    if settings.sesame_fallback_enabled and not settings.sesame_fallback_url:
-        sentences.append("SESAME_FALLBACK_URL is not set although SESAME_FALLBACK_ENABLED is true: set it.")
     if not settings.api_key and not settings.is_loopback:
         sentences.append(
             f"API_KEY is not set and HOST is {settings.host}: anybody who reaches the backend could place "
             "calls; set a long random API_KEY, or HOST=127.0.0.1."
         )
-    return sentences
+    return sentences + _in_vain(settings)
+
+
+def _in_vain(settings: Settings) -> list[str]:
+    """Settings that this version reads and does not act upon yet."""
+    given = {
+        "SESAME_ENABLED=false": not settings.sesame_enabled,
+        "SESAME_SELF_HOSTED=false": not settings.sesame_self_hosted,
+        "SESAME_URL": settings.sesame_url is not None,
+        "SESAME_FALLBACK_ENABLED=true": settings.sesame_fallback_enabled,
+        "ELEVENLABS_API_KEY": settings.elevenlabs_api_key is not None,
+        "OPENAI_API_KEY": settings.openai_api_key is not None,
+    }
+    return [
+        f"{name} has no effect in this version: calls speak through SESAME_SELF_HOSTED_URL and follow their "
+        "call flow; leave it out."
+        for name, is_given in given.items()
+        if is_given
+    ]

@@ -264,23 +264,21 @@ def nearest(name: str, known: Collection[str]) -> str:
 def unsupported(agent: Agent) -> list[str]:
     """What the agent asks for that this version can read but not carry out yet, a sentence each."""
     asks = {
-        f"stt.provider {agent.stt.provider!r}; use 'local'": agent.stt.provider != "local",
-        "llm; use call_flow without prompt and intent, and llm.provider 'none'": agent.llm.provider != "none",
-        "tts_provider 'elevenlabs'; use 'sesame'": agent.tts_provider == "elevenlabs",
+        f"stt.provider {agent.stt.provider!r}; the local recogniser hears instead": agent.stt.provider
+        != "local",
+        "llm; the call flow alone decides": agent.llm.provider != "none",
+        "tts_provider 'elevenlabs'; Sesame speaks instead": agent.tts_provider == "elevenlabs",
+        "use_websocket_tts false; speech is streamed": not agent.use_websocket_tts,
+        "tts_fallbacks; when the voice fails, the carrier's says sorry and the call ends": bool(
+            agent.tts_fallbacks
+        ),
         "recording": agent.recording.enabled,
         "voicemail detection": agent.voicemail.detect,
         "tools": bool(agent.tools),
         "limits.budget_usd": agent.limits.budget_usd is not None,
     }
-    asks |= {
-        f"tts_fallbacks {name!r}": True for name in agent.tts_fallbacks if name not in SUPPORTED_FALLBACKS
-    }
     for node in agent.call_flow.nodes:
         for action in node.actions:
             if action.type in ("webhook", "record"):
-                asks[f"the {action.type} action (node {node.id!r})"] = True
-    return [f"not carried out by this version: {ask}" for ask, asked in asks.items() if asked]
-
-
-SUPPORTED_FALLBACKS = frozenset({"sesame_rest", "sesame_fallback", "telnyx"})
-"""Speech fallbacks this version carries out; the rest are passed over."""
+                asks[f"the {action.type} action of node {node.id!r}"] = True
+    return [f"not carried out by this version: {ask}." for ask, asked in asks.items() if asked]

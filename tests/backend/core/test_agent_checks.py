@@ -169,7 +169,7 @@ def test_no_transfer_targets(target: str) -> None:
 
 
 def test_a_plain_agent_asks_for_nothing_unsupported() -> None:
-    assert unsupported(parsed(agent(ask(), BYE, tts_fallbacks=["sesame_rest", "telnyx"]))) == []
+    assert unsupported(parsed(agent(ask(), BYE))) == []
 
 
 @pytest.mark.parametrize(
@@ -181,6 +181,8 @@ def test_a_plain_agent_asks_for_nothing_unsupported() -> None:
             {"tts_provider": "elevenlabs", "elevenlabs_settings": {"voice_id": "v"}},
             "tts_provider 'elevenlabs'",
         ),
+        ({"use_websocket_tts": False}, "use_websocket_tts"),
+        ({"tts_fallbacks": ["sesame_rest", "telnyx"]}, "tts_fallbacks"),
         ({"recording": {"enabled": True}}, "recording"),
         ({"voicemail": {"detect": True}}, "voicemail"),
         ({"tools": [{"name": "t", "description": "d", "url": "http://x.y"}]}, "tools"),

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.errors import ConfigError
+from backend.settings import Settings, load_settings, missing
+
+HERE = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_defaults() -> None:
+    settings = load_settings(None)
+    assert settings.database_url == "sqlite+aiosqlite:///voice-agent.sqlite3"
+    assert (settings.host, settings.port, settings.agents_dir) == ("127.0.0.1", 8080, Path("agents"))
+    assert settings.sesame_websocket_urls == ("ws://127.0.0.1:8000/ws/generate",)
+    assert settings.telnyx_base_url == "https://api.telnyx.com/v2"
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "env"
+    file.write_text(
+        "PORT=1234\nHOST=0.0.0.0\nTELNYX_API_KEY=KEYsecret\nLOG_LEVEL=debug\nENGINE=preview\nAPI_KEY=\n"
+    )
+    monkeypatch.setenv("PORT", "4321")
+    settings = load_settings(file)
+    assert (settings.port, settings.host, settings.log_level, settings.api_key) == (
+        4321,
+        "0.0.0.0",
+        "DEBUG",
+        None,
+    )
+    assert settings.telnyx_api_key and settings.telnyx_api_key.get_secret_value() == "KEYsecret"
+    assert "KEYsecret" not in repr(settings)
+
+
+def test_a_list_of_speech_servers() -> None:
+    settings = load_settings(None, sesame_self_hosted_url=" https://a.example/ , http://b:8000,")
+    assert settings.sesame_server_urls == ("https://a.example", "http://b:8000")
+    assert settings.sesame_websocket_urls == ("wss://a.example/ws/generate", "ws://b:8000/ws/generate")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("port", "99999", "PORT: input should be less than or equal to 65535 (found '99999')"),
+        ("public_url", "example.com", "PUBLIC_URL: must be an address such as https://example.com"),
+        ("sesame_self_hosted_url", "ws://a", "SESAME_SELF_HOSTED_URL: must be an address"),
+        ("sesame_self_hosted_url", " , ", "SESAME_SELF_HOSTED_URL: must name at least one"),
+        ("telnyx_from_number", "555", "TELNYX_FROM_NUMBER: must be a number in international form"),
+        ("log_level", "loud", "LOG_LEVEL: input should be 'DEBUG'"),
+        ("sesame_enabled", "perhaps", "SESAME_ENABLED: input should be a valid boolean"),
+    ],
+)
+def test_what_cannot_be_used_is_said(
+    name: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name.upper(), value)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(None)
+    assert str(caught.value).startswith(sentence)
+    assert "mend it in the environment or .env" in str(caught.value)
+
+
+def test_a_file_that_is_not_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "env").write_bytes(b"HOST=\xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_settings(tmp_path / "env")
+
+
+COMPLETE = {
+    "telnyx_api_key": "KEY",
+    "telnyx_public_key": "k",
+    "telnyx_connection_id": "1",
+    "telnyx_from_number": "+15550100001",
+    "public_url": "https://example.com",
+}
+
+
+def test_nothing_is_missing_when_all_is_set() -> None:
+    assert missing(load_settings(None, **COMPLETE)) == []
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_what_is_missing_is_named_and_what_to_do(name: str) -> None:
+    sentences = missing(load_settings(None, **COMPLETE | {name: None}))
+    assert len(sentences) == 1
+    assert sentences[0].startswith(f"{name.upper()} is not set: ") and sentences[0].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"host": "0.0.0.0"}, "API_KEY is not set"),
+        ({"host": "example.com"}, "API_KEY is not set"),
+        ({"sesame_enabled": False}, "SESAME_ENABLED=false has no effect"),
+        ({"sesame_self_hosted": False}, "SESAME_SELF_HOSTED=false has no effect"),
+        ({"sesame_fallback_enabled": True}, "SESAME_FALLBACK_ENABLED=true has no effect"),
+        ({"sesame_url": "https://example.com"}, "SESAME_URL has no effect"),
+        ({"elevenlabs_api_key": "k"}, "ELEVENLABS_API_KEY has no effect"),
+        ({"openai_api_key": "k"}, "OPENAI_API_KEY has no effect"),
+    ],
+)
+def test_what_is_missing_for_what_was_chosen(changes: dict[str, Any], word: str) -> None:
+    sentences = missing(load_settings(None, **COMPLETE | changes))
+    assert len(sentences) == 1 and sentences[0].startswith(word)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"), [("localhost", True), ("::1", True), ("127.0.0.9", True), ("0.0.0.0", False)]
+)
+def test_loopback(host: str, loopback: bool) -> None:
+    assert load_settings(None, host=host).is_loopback is loopback
+
+
+def test_every_setting_is_documented_in_the_reference() -> None:
+    text = (HERE / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    for name in Settings.model_fields:
+        assert f"`{name.upper()}`" in text, name
