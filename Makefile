@@ -4,7 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV   := .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
+# The tests of the CSM engine need torch; TEST_EXTRAS=local,dev does without it, and skips them.
+TEST_EXTRAS ?= local,csm,dev
 
 .PHONY: help demo test lint format clean
 
@@ -13,27 +14,35 @@ help:
 	@echo "make test   ruff, mypy, import-linter and pytest"
 	@echo "make lint   the first three; make format mends what can be mended"
 
-demo: $(STAMP)
+demo: $(VENV)/.for-demo
 	$(BIN)/voice-agent demo
 
 test: lint
 	$(BIN)/pytest
 
-lint: $(STAMP)
+lint: $(VENV)/.for-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(STAMP)
+format: $(VENV)/.for-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(STAMP): pyproject.toml constraints.txt
+$(VENV)/.for-demo: pyproject.toml constraints.txt
+	$(call install,local)
+
+$(VENV)/.for-test: pyproject.toml constraints.txt
+	$(call install,$(TEST_EXTRAS))
+	@touch $(VENV)/.for-demo
+
+define install
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Install it, or: make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
-	@touch $(STAMP)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(1)]'
+	@touch $@
+endef
 
 clean:
 	rm -rf $(VENV) demo-out .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build *.egg-info
