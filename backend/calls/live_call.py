@@ -106,6 +106,7 @@ class LiveCall:
         self._route = parts.make_route(agent)
         self._dtmf = DtmfMerger()
         self._socket: MediaSocket | None = None
+        self._reader: asyncio.Task[Any] | None = None
         self._conversation: Conversation | None = None
         self._speaker: Speaker | None = None
         self._listener: Listener | None = None
@@ -326,7 +327,7 @@ class LiveCall:
         over = asyncio.create_task(self.finished.wait(), name="call over")
         try:
             await asyncio.wait([reader, over], return_when=asyncio.FIRST_COMPLETED)
-            if reader.done():
+            if reader.done() and not reader.cancelled():
                 reader.result()
         except UnsupportedLeg as error:
             log.error("call %s: %s", self.record.id, error)
@@ -368,7 +369,7 @@ class LiveCall:
     def _line_is_up(self, socket: MediaSocket, started: Started) -> None:
         if self._closing or self.machine.over:
             return  # the call ended while its media socket was connecting
-        self._socket = socket
+        self._socket, self._reader = socket, asyncio.current_task()
         if self._conversation is not None:
             self._conversation.notify(LineRestored())
         else:
@@ -381,8 +382,11 @@ class LiveCall:
         if self._socket is not None:
             try:
                 await self._socket.send(frame)
-            except ConnectionError:
-                log.debug("call %s: frame lost, the media socket is gone", self.record.id)
+            except ConnectionError as error:
+                log.debug("call %s: frame lost: %s", self.record.id, error)
+                # A socket that takes nothing may still give: it is of no use all the same.
+                if self._reader is not None:
+                    self._reader.cancel()
 
     # --- talk ------------------------------------------------------------------------------------------
 

@@ -400,6 +400,17 @@ async def test_a_lost_media_socket_is_asked_for_again_and_the_talk_goes_on() -> 
     assert h.store.only.answered_at is not None
 
 
+async def test_a_media_socket_that_takes_nothing_any_more_is_replaced() -> None:
+    async with house(ASK, route=ScriptedRoute({"Shall we?": Script([tone(1200)])})) as h:
+        h.carrier.ring()
+        await until(lambda: h.carrier.lines and h.carrier.line.audio_ms > 200)
+        h.carrier.line.broken = True  # but not closed: it says nothing of it
+        await until(lambda: len(h.carrier.lines) == 2, "a second socket")
+        h.route.scripts["Shall we?"] = Script([tone(40)])
+        await h.heard("Shall we?")
+        assert h.carrier.lines[0].closed.is_set()
+
+
 async def test_a_media_socket_lost_because_of_a_hang_up_keeps_the_true_cause() -> None:
     async with house(ASK) as h:
         h.carrier.ring()
