@@ -196,7 +196,7 @@ class Stack:
         log = log_path.open("wb")
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "backend.simulator.child", module, *arguments,
+                sys.executable, "-m", "backend.simulator.child", str(os.getpid()), module, *arguments,
                 cwd=run_dir, env={**inherited, "PYTHONUNBUFFERED": "1", **(env or {})},
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
                 # A session of its own, so that Ctrl-C reaches us alone and we end them in order.
