@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import threading
 import os
 import sys
 import tempfile
@@ -40,7 +41,8 @@ class _File:
 
 
 class AgentFiles:
-    """The agents of one folder. Not thread-safe; reading is quick, yet belongs off the event loop.
+    """The agents of one folder. Files are read and written in one thread at a time, which may be any; looking an
+    agent up never waits, and finds the agents before a change or those after it.
 
     `problems` holds what is wrong with the files as they lie there now, `warnings` what is odd.
     """
@@ -52,6 +54,8 @@ class AgentFiles:
         self._files: dict[Path, _File] = {}
         self._by_id: dict[str, Agent] = {}
         self._by_number: dict[str, Agent] = {}
+        self._serving: tuple[Agent, ...] = ()
+        self._lock = threading.RLock()
 
     def load(self) -> None:
         """Read the folder. Raises AgentError only if there is no usable agent in it."""
@@ -64,6 +68,10 @@ class AgentFiles:
 
     def reload_changed(self) -> bool:
         """Read what was added, changed or removed since; True if anything was. Problems are logged once."""
+        with self._lock:
+            return self._reload()
+
+    def _reload(self) -> bool:
         before = dict(self._files)
         present = self._scan()
         for path in before.keys() - present.keys():
@@ -88,15 +96,18 @@ class AgentFiles:
 
     def all(self) -> list[Agent]:
         """Every agent in use, by file name."""
-        return [file.served for _, file in sorted(self._files.items()) if file.served]
+        return list(self._serving)
 
     def put(self, agent_json: str | bytes | Mapping[str, Any]) -> Agent:
         """Check an agent and write it to its file (its present one, or `<id>.json`), all or nothing.
 
         Raises AgentError when it is broken or takes another agent's number; nothing is written then.
         """
-        text = _as_text(agent_json)
-        self.reload_changed()
+        with self._lock:
+            return self._put(_as_text(agent_json))
+
+    def _put(self, text: str) -> Agent:
+        self._reload()
         inspection = inspect_agent(text, file="agent")
         if inspection.agent is None:
             raise inspection.errors[0]
@@ -113,7 +124,7 @@ class AgentFiles:
             if other and _key(other) != _key(agent):
                 raise AgentError(path.name, f"phone_numbers[{at}]", _taken(number, other))
         _write_atomically(path, text)
-        self.reload_changed()
+        self._reload()
         return agent
 
     # --- reading -------------------------------------------------------------------------------------
@@ -166,33 +177,27 @@ class AgentFiles:
         In a conflict the file that is in use unchanged wins, then the first by name.
         """
         told = {str(problem) for problem in self.problems}
-        self._by_id, self._by_number, problems = {}, {}, []
+        by_id: dict[str, Agent] = {}
+        by_number: dict[str, Agent] = {}
+        problems: list[AgentError] = []
         changed = {
             path: file.served is None or file.served is not file.good for path, file in self._files.items()
         }
         for path in sorted(self._files, key=lambda path: (changed[path], path)):
             file = self._files[path]
-            conflict = tuple(self._conflicts(path, file.good)) if file.good else ()
+            conflict = tuple(_conflicts(path, file.good, by_id, by_number)) if file.good else ()
             problems += [*file.errors, *conflict]
             served = file.served if conflict else file.good
-            if served and any(self._conflicts(path, served)):
+            if served and any(_conflicts(path, served, by_id, by_number)):
                 served = None
             if served:
-                self._by_id[_key(served)] = served
-                self._by_number |= dict.fromkeys(served.phone_numbers, served)
+                by_id[_key(served)] = served
+                by_number |= dict.fromkeys(served.phone_numbers, served)
             self._files[path] = replace(file, served=served)
             self._tell(path, file, served, conflict, told)
-        self.problems = problems
+        self._by_id, self._by_number, self.problems = by_id, by_number, problems
+        self._serving = tuple(file.served for _, file in sorted(self._files.items()) if file.served)
         self.warnings = [warning for path in sorted(self._files) for warning in self._files[path].warnings]
-
-    def _conflicts(self, path: Path, agent: Agent) -> Iterator[AgentError]:
-        other = self._by_id.get(_key(agent))
-        if other:
-            yield AgentError(path.name, "id", f"{agent.id!r} is already the id of {other.name!r}")
-        for at, number in enumerate(agent.phone_numbers):
-            other = self._by_number.get(number)
-            if other:
-                yield AgentError(path.name, f"phone_numbers[{at}]", _taken(number, other))
 
     def _tell(
         self,
@@ -212,6 +217,18 @@ class AgentFiles:
             _log.info("agent %s (%s) is in use from %s", served.name, served.id, path.name)
             for warning in file.warnings:
                 _log.warning("%s", warning)
+
+
+def _conflicts(
+    path: Path, agent: Agent, by_id: Mapping[str, Agent], by_number: Mapping[str, Agent]
+) -> Iterator[AgentError]:
+    other = by_id.get(_key(agent))
+    if other:
+        yield AgentError(path.name, "id", f"{agent.id!r} is already the id of {other.name!r}")
+    for at, number in enumerate(agent.phone_numbers):
+        other = by_number.get(number)
+        if other:
+            yield AgentError(path.name, f"phone_numbers[{at}]", _taken(number, other))
 
 
 def _key(agent: Agent) -> str:
