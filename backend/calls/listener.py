@@ -19,7 +19,7 @@ WINDOW_MS = 32.0
 _BYTES_PER_MS = BYTES_PER_MS * 2  # int16
 _PRE_ROLL_MS = 320.0  # kept from before the detected start: soft onsets carry consonants
 _MAX_TURN_MS = 60_000.0
-_MISSING_MS = 100.0  # audio this late, while a turn is open, is not coming: a carrier may send no silence
+_MISSING_MS = 500.0  # audio this late, while a turn is open, is not coming: a carrier may send no silence
 
 
 class Listener:
