@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import threading
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,8 +41,10 @@ class _File:
 
 
 class AgentFiles:
-    """The agents of one folder. Files are read and written in one thread at a time, which may be any; looking an
-    agent up never waits, and finds the agents before a change or those after it.
+    """The agents of one folder.
+
+    Files are read and written in one thread at a time, which may be any; looking an agent up never waits, and
+    finds the agents as they were before a change or as they are after it.
 
     `problems` holds what is wrong with the files as they lie there now, `warnings` what is odd.
     """
