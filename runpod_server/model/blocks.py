@@ -1,0 +1,137 @@
+"""One transformer layer of CSM with its projections fused, and the few functions that run it.
+
+The fused matrices share their memory with transformers' own module: both can run, nothing is held twice.
+Numbers follow modeling_csm.py (CsmDecoderLayer, CsmAttention, CsmMLP) to rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from runpod_server.model.config import StackShapes
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The weights of one layer. Matrices are (out, in), as nn.Linear keeps them."""
+
+    attention_norm: Tensor  # (hidden,)
+    qkv: Tensor  # ((heads + 2 kv_heads) head_dim, hidden)
+    attention_out: Tensor  # (hidden, heads head_dim)
+    mlp_norm: Tensor  # (hidden,)
+    gate_up: Tensor  # (2 mlp, hidden)
+    down: Tensor  # (hidden, mlp)
+
+
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """Tables of rotary embeddings; `sin` carries the sign of the half it multiplies."""
+
+    cos: Tensor  # (positions, head_dim)
+    sin: Tensor  # (positions, head_dim)
+
+    def at(self, positions: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """cos and sin for tokens at `positions` (N,), ready to broadcast over heads: (N, 1, head_dim)."""
+        return self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1)
+
+
+def fuse_layer(layer: Any) -> Block:
+    """The Block of a transformers CsmDecoderLayer, whose own projections become views of the fused ones."""
+    attention, mlp = layer.self_attn, layer.mlp
+    return Block(
+        attention_norm=layer.input_layernorm.weight.detach(),
+        qkv=_fuse([attention.q_proj, attention.k_proj, attention.v_proj]),
+        attention_out=attention.o_proj.weight.detach(),
+        mlp_norm=layer.post_attention_layernorm.weight.detach(),
+        gate_up=_fuse([mlp.gate_proj, mlp.up_proj]),
+        down=mlp.down_proj.weight.detach(),
+    )
+
+
+def _fuse(projections: list[nn.Linear]) -> Tensor:
+    first = projections[0].weight
+    start = first.storage_offset()
+    if _already_fused(projections):  # a second runner over the same model
+        rows = sum(p.weight.shape[0] for p in projections)
+        return first.detach().as_strided((rows, first.shape[1]), (first.shape[1], 1), start)
+    fused = torch.cat([p.weight.detach() for p in projections])
+    row = 0
+    for projection in projections:
+        rows = projection.weight.shape[0]
+        projection.weight.data = fused[row : row + rows]
+        row += rows
+    return fused
+
+
+def _already_fused(projections: list[nn.Linear]) -> bool:
+    end = projections[0].weight.data_ptr()
+    for projection in projections:
+        weight = projection.weight
+        if weight.data_ptr() != end or not weight.is_contiguous():
+            return False
+        end += weight.numel() * weight.element_size()
+    first, last = projections[0].weight, projections[-1].weight
+    return first.untyped_storage().data_ptr() == last.untyped_storage().data_ptr()
+
+
+def rotary_table(rotary_emb: Any, positions: int, like: Tensor) -> Rotary:
+    """Tables for `positions` from transformers' own CsmRotaryEmbedding (llama-3 scaling and all)."""
+    index = torch.arange(positions, device=like.device).unsqueeze(0)  # (1, positions)
+    cos, sin = rotary_emb(like, position_ids=index)  # each (1, positions, head_dim), in like's dtype
+    half = cos.shape[-1] // 2
+    sign = torch.cat([-torch.ones(half), torch.ones(half)]).to(sin)
+    return Rotary(cos=cos[0].clone(), sin=sin[0] * sign)
+
+
+def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """CsmRMSNorm. x: (N, hidden)."""
+    return F.rms_norm(x, (x.shape[-1],), weight, eps)
+
+
+def queries_and_kv(
+    block: Block, shapes: StackShapes, x: Tensor, cos: Tensor, sin: Tensor
+) -> tuple[Tensor, Tensor]:
+    """From x (N, hidden): queries (N, heads, head_dim), keys then values (N, 2 kv_heads, head_dim)."""
+    fused = F.linear(norm(x, block.attention_norm, shapes.norm_eps), block.qkv)
+    fused = fused.view(x.shape[0], shapes.heads + 2 * shapes.kv_heads, shapes.head_dim)
+    _rotate(fused[:, : shapes.heads + shapes.kv_heads], cos, sin)
+    return fused[:, : shapes.heads], fused[:, shapes.heads :]
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Rotary embedding of x (N, heads, head_dim) in place: x·cos + swap_halves(x)·signed sin."""
+    half = x.shape[-1] // 2
+    swapped = torch.cat((x[..., half:], x[..., :half]), dim=-1)
+    x.mul_(cos).addcmul_(swapped, sin)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Grouped-query attention without repeating keys: the heads of a group and S tokens stand as query rows.
+
+    queries (B·S, heads, D), keys and values (B, kv_heads, T, D), mask broadcastable to
+    (B, kv_heads, S·group, T), added to the scores → (B·S, heads·D).
+    """
+    batch, kv_heads, _, head_dim = keys.shape
+    tokens = queries.shape[0] // batch
+    group = queries.shape[1] // kv_heads
+    if tokens == 1:  # no copy: heads of a group are neighbours already
+        rows = queries.reshape(batch, kv_heads, group, head_dim)
+        out = F.scaled_dot_product_attention(rows, keys, values, attn_mask=mask)
+        return out.reshape(batch, -1)
+    rows = queries.view(batch, tokens, kv_heads, group, head_dim).transpose(1, 2)
+    rows = rows.reshape(batch, kv_heads, tokens * group, head_dim)
+    out = F.scaled_dot_product_attention(rows, keys, values, attn_mask=mask)
+    out = out.view(batch, kv_heads, tokens, group, head_dim).transpose(1, 2)
+    return out.reshape(batch * tokens, -1)
+
+
+def finish_layer(block: Block, shapes: StackShapes, x: Tensor, attended: Tensor) -> None:
+    """Add attention's output and the MLP to the residual stream x (N, hidden), in place."""
+    x.addmm_(attended, block.attention_out.t())
+    gate, up = F.linear(norm(x, block.mlp_norm, shapes.norm_eps), block.gate_up).chunk(2, dim=-1)
+    x.addmm_(F.silu(gate).mul_(up), block.down.t())

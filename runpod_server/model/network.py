@@ -1,0 +1,166 @@
+"""CSM's two stacks over fused weights: prefill of a row, one backbone token a row, the 32 codes of a frame.
+
+Computation on the device alone: it reads what it is given and writes the caches. Knows nothing of slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from runpod_server.model.blocks import (
+    Block,
+    attend,
+    finish_layer,
+    fuse_layer,
+    norm,
+    queries_and_kv,
+    rotary_table,
+)
+from runpod_server.model.config import CsmShapes
+from runpod_server.model.kv_cache import KvCache
+
+Choose = Callable[[Tensor, Tensor], Tensor]  # logits (B, V) float32, draws (B, 1) → codes (B,)
+
+
+class CsmNetwork:
+    """The weights of a transformers CsmForConditionalGeneration, rearranged for one frame after another.
+
+    `positions` bounds the rotary table, `rows` the batch.
+    """
+
+    def __init__(self, model: Any, shapes: CsmShapes, *, rows: int, positions: int) -> None:
+        self.shapes = shapes
+        self.device: torch.device = model.lm_head.weight.device
+        self.dtype: torch.dtype = model.lm_head.weight.dtype
+        with torch.no_grad():
+            self._take_backbone(model, positions)
+            self._take_depth(model.depth_decoder)
+            self._make_depth_cache(rows)
+
+    def _take_backbone(self, model: Any, positions: int) -> None:
+        backbone, head = model.backbone_model, model.lm_head.weight.detach()
+        self._text_embedding = model.embed_text_tokens.weight.detach()
+        self._audio_embedding = backbone.embed_tokens.embed_audio_tokens.weight.detach()
+        self._first_code = torch.arange(self.shapes.codebooks, device=self.device) * self.shapes.code_vocab
+        self._blocks: list[Block] = [fuse_layer(layer) for layer in backbone.layers]
+        self._norm = backbone.norm.weight.detach()
+        self._rotary = rotary_table(backbone.rotary_emb, positions, head)
+        self._columns = torch.arange(positions, device=self.device)
+        # Ids past Mimi's codebook name no sound: their logits are not even computed.
+        self._head = head[: self.shapes.sound_codes]
+
+    def _take_depth(self, depth: Any) -> None:
+        shapes = self.shapes
+        self._depth_blocks: list[Block] = [fuse_layer(layer) for layer in depth.model.layers]
+        self._depth_norm = depth.model.norm.weight.detach()
+        self._depth_rotary = rotary_table(depth.model.rotary_emb, shapes.codebooks, self._norm)
+        heads = depth.codebooks_head.weight.detach()  # (31, depth hidden, 2051)
+        self._depth_heads = heads[:, :, : shapes.sound_codes].transpose(1, 2).contiguous()
+        # Embeddings already projected to the depth decoder's width: 31 products a frame less.
+        self._depth_projector = depth.model.inputs_embeds_projector.weight.detach()
+        self._depth_embedding = F.linear(depth.model.embed_tokens.weight.detach(), self._depth_projector)
+
+    def _make_depth_cache(self, rows: int) -> None:
+        depth = self.shapes.depth
+        size = (depth.layers, 2, rows, depth.kv_heads, self.shapes.codebooks, depth.head_dim)
+        self._depth_cache = torch.zeros(size, device=self.device, dtype=self.dtype)
+        # Of a pair (backbone state, code 0) only the second may see both; rows are grouped heads of a token.
+        self._pair_mask = torch.zeros(2 * depth.group, 2, device=self.device, dtype=self.dtype)
+        self._pair_mask[: depth.group, 1] = float("-inf")
+
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """Text tokens as the backbone's input: (n,) → (n, hidden)."""
+        return F.embedding(ids, self._text_embedding)
+
+    def embed_frames(self, codes: Tensor) -> Tensor:
+        """Frames as the backbone's input, the sum over their codebooks: (n, 32) → (n, hidden)."""
+        return F.embedding(codes + self._first_code, self._audio_embedding).sum(dim=1)
+
+    def prefill(self, cache: KvCache, row: int, start: int, x: Tensor) -> None:
+        """Many tokens of one row through the backbone, for keys and values alone: x (n, hidden), used up."""
+        shapes, count = self.shapes.backbone, x.shape[0]
+        cos, sin = self._rotary.at(slice(start, start + count))
+        mask = None
+        if start:  # causal, with all the row holds already in sight
+            seen = torch.ones(count, start + count, dtype=torch.bool, device=x.device).tril(start)
+            mask = _additive(seen, x.dtype)
+        for layer, block in enumerate(self._blocks):
+            queries, kv = queries_and_kv(block, shapes, x, cos, sin)
+            keys, values = cache.append(layer, row, start, kv)
+            if layer == len(self._blocks) - 1:
+                return
+            attended = F.scaled_dot_product_attention(
+                queries.transpose(0, 1).unsqueeze(0),
+                keys.repeat_interleave(shapes.group, dim=0).unsqueeze(0),
+                values.repeat_interleave(shapes.group, dim=0).unsqueeze(0),
+                attn_mask=mask,
+                is_causal=mask is None,
+            )  # (1, heads, n, head_dim)
+            finish_layer(block, shapes, x, attended[0].transpose(0, 1).flatten(1))
+
+    def backbone(self, cache: KvCache, x: Tensor, positions: Tensor, window: int) -> Tensor:
+        """One token a row through the backbone: x (B, hidden), used up → its normed state (B, hidden).
+
+        The token of row b is written at positions[b] (B,) and sees those up to it. `window` is wider than any
+        position of a row whose result matters.
+        """
+        shapes, batch = self.shapes.backbone, x.shape[0]
+        lines = cache.lines(positions)
+        cos, sin = self._rotary.at(positions)
+        mask = _additive(self._columns[:window] <= positions.unsqueeze(1), x.dtype)
+        mask = mask.view(batch, 1, 1, window).expand(-1, -1, shapes.group, -1)
+        for layer, block in enumerate(self._blocks):
+            queries, kv = queries_and_kv(block, shapes, x, cos, sin)
+            cache.write(layer, lines, kv)
+            keys, values = cache.read(layer, batch, window)
+            finish_layer(block, shapes, x, attend(queries, keys, values, mask))
+        return norm(x, self._norm, shapes.norm_eps)
+
+    def frame_codes(self, state: Tensor, draws: Tensor, choose: Choose) -> Tensor:
+        """All codes of a frame: the backbone's state (B, hidden), draws (B, 32) → (B, 32)."""
+        shapes = self.shapes
+        code = choose(F.linear(state, self._head).float(), draws[:, :1])  # (B,)
+        codes = [code]
+        pair = torch.stack((F.linear(state, self._depth_projector), self._depth_input(code, 0)), dim=1)
+        x = self._depth(pair.flatten(0, 1), position=0, tokens=2)[1::2]  # the second of each pair
+        for codebook in range(1, shapes.codebooks):
+            normed = norm(x, self._depth_norm, shapes.depth.norm_eps)
+            logits = F.linear(normed, self._depth_heads[codebook - 1]).float()
+            code = choose(logits, draws[:, codebook : codebook + 1])
+            codes.append(code)
+            if codebook + 1 < shapes.codebooks:
+                x = self._depth(self._depth_input(code, codebook), position=codebook + 1, tokens=1)
+        return torch.stack(codes, dim=1)
+
+    def _depth_input(self, code: Tensor, codebook: int) -> Tensor:
+        """Projected embeddings of a codebook's codes: (B,) → (B, depth hidden)."""
+        return F.embedding(code + codebook * self.shapes.code_vocab, self._depth_embedding)
+
+    def _depth(self, x: Tensor, *, position: int, tokens: int) -> Tensor:
+        """`tokens` tokens a row through the depth decoder, in place: x (B·tokens, depth hidden).
+
+        Its cache needs no reset: a frame overwrites it from position 0 and never reads ahead of itself.
+        """
+        shapes, batch, end = self.shapes.depth, x.shape[0] // tokens, position + tokens
+        cos, sin = self._depth_rotary.at(slice(position, end))  # (tokens, 1, head_dim)
+        if tokens > 1:
+            cos, sin = cos.repeat(batch, 1, 1), sin.repeat(batch, 1, 1)
+        mask = self._pair_mask if tokens > 1 else None
+        for layer, block in enumerate(self._depth_blocks):
+            queries, kv = queries_and_kv(block, shapes, x, cos, sin)
+            cache = self._depth_cache[layer, :, :batch]  # (2, B, kv_heads, 32, head_dim)
+            fresh = kv.view(batch, tokens, 2, shapes.kv_heads, shapes.head_dim)
+            cache[:, :, :, position:end] = fresh.permute(2, 0, 3, 1, 4)
+            attended = attend(queries, cache[0, :, :, :end], cache[1, :, :, :end], mask)
+            finish_layer(block, shapes, x, attended)
+        return x
+
+
+def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where `seen`, -inf elsewhere."""
+    return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, float("-inf"))
