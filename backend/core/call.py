@@ -14,6 +14,8 @@ from typing import Literal
 from backend.core.records import ENDED_STATES, CallState, Direction
 
 STREAMING_TRIES = 3
+LOST_MEDIA_S = 1.5
+"""A closing socket is mostly the caller hanging up: the word of it is on its way, and waited for this long."""
 _LONGEST_CALL_S = 14_400.0  # Telnyx ends any call by then (`time_limit_secs`)
 
 
@@ -78,8 +80,7 @@ class CallMachine:
         if self.state == "answered":
             return 10.0
         if self.state == "in_progress":
-            # A closing socket is mostly the caller hanging up: the word of it is on its way.
-            return None if self._media else 1.5
+            return None if self._media else LOST_MEDIA_S
         return 90.0
 
     def rang(self) -> list[Command]:

@@ -327,12 +327,13 @@ async def test_keys_typed_ahead_answer_the_next_node() -> None:
 
 
 def quiet(**turns: Any) -> Agent:
-    return agent(
+    talker = agent(
         node("ask", "Shall we?", transitions=[to("bye", keywords=["yes"])]),
         BYE,
-        turns={"idle_ms": 1000, **turns},
-        limits={"max_silence_seconds": 5},
+        turns=turns,
     )
+    # Less patient than an agent's file may be, so that tests are quick.
+    return talker.model_copy(update={"turns": talker.turns.model_copy(update={"idle_ms": 200})})
 
 
 async def test_silence_is_prompted_then_ends_politely() -> None:
@@ -355,7 +356,7 @@ async def test_a_caller_who_is_speaking_is_not_prompted() -> None:
     async with talk(quiet(idle_prompts=["Still there?"])) as call:
         await call.listening_after("Shall we?")
         call.tell(SpeechStarted(now_ms()))
-        await asyncio.wait([call.result], timeout=1.2)
+        await asyncio.wait([call.result], timeout=0.35)
         assert len(call.turns) == 1
         call.words("yes")
         await call.end()
@@ -405,6 +406,7 @@ async def test_a_request_does_not_make_the_agent_deaf_to_an_interruption() -> No
         call.tell(BargeIn(now_ms()))
         await until(lambda: "clear" in call.line.kinds, "silence")
         assert "By the way." not in call.route.asked, "the caller has the floor"
+        call.route.scripts["One two three four five six seven."] = Script([tone(40)])
         call.words("")
         await call.listening_after("By the way.")
         call.words("stop")
@@ -471,7 +473,7 @@ async def test_a_line_lost_while_listening_stops_the_clock_of_silence() -> None:
     async with talk(quiet(idle_prompts=["Still there?"])) as call:
         await call.listening_after("Shall we?")
         call.tell(LineLost())
-        await asyncio.wait([call.result], timeout=1.2)
+        await asyncio.wait([call.result], timeout=0.35)
         assert len(call.turns) == 1, "nobody is asked whether they are there while we are not"
         call.tell(LineRestored())
         await call.listening_after("Still there?")

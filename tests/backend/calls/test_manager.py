@@ -56,6 +56,11 @@ async def key(house_: House, digit: str) -> None:
     house_.carrier.line.hear("dtmf", dtmf={"digit": digit})
 
 
+@pytest.fixture
+def quick_to_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.core.call.LOST_MEDIA_S", 0.1)
+
+
 # --- inbound -------------------------------------------------------------------------------------------
 
 
@@ -384,6 +389,7 @@ async def test_the_token_of_a_call_that_ended_is_void() -> None:
         assert h.manager.claim_media(asked["stream_url"].rsplit("/", 1)[1], asked["auth_token"]) is None
 
 
+@pytest.mark.usefixtures("quick_to_reconnect")
 async def test_a_lost_media_socket_is_asked_for_again_and_the_talk_goes_on() -> None:
     async with house(ASK) as h:
         h.carrier.ring()
@@ -400,6 +406,7 @@ async def test_a_lost_media_socket_is_asked_for_again_and_the_talk_goes_on() -> 
     assert h.store.only.answered_at is not None
 
 
+@pytest.mark.usefixtures("quick_to_reconnect")
 async def test_a_media_socket_that_takes_nothing_any_more_is_replaced() -> None:
     async with house(ASK, route=ScriptedRoute({"Shall we?": Script([tone(1200)])})) as h:
         h.carrier.ring()
@@ -424,6 +431,7 @@ async def test_a_media_socket_lost_because_of_a_hang_up_keeps_the_true_cause() -
     assert (h.store.only.hangup_cause, h.store.only.error) == ("user_busy", None)
 
 
+@pytest.mark.usefixtures("quick_to_reconnect")
 async def test_restarting_media_of_a_call_that_is_gone_waits_for_the_true_cause() -> None:
     async with house(ASK) as h:
         h.carrier.ring()
@@ -517,7 +525,9 @@ async def test_a_voice_that_is_back_when_the_call_is_answered_speaks() -> None:
 # --- the database fails --------------------------------------------------------------------------------
 
 
-async def test_a_database_that_is_down_all_along_costs_no_call() -> None:
+async def test_a_database_that_is_down_all_along_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.calls.live_call._STORE_TRIES", 2)
+    monkeypatch.setattr("backend.calls.recorder._TRIES", 2)
     async with house(ASK) as h:
         h.store.broken = True
         h.carrier.ring()

@@ -64,7 +64,7 @@ def _wait_until_healthy(port: int, server: subprocess.Popen[bytes], log: Path) -
 
 
 def client(port: int, key: str = KEY) -> SesameWebSocketService:
-    """Seeded: the voice varies a little from one time to the next, and foreign sound must not hide in that."""
+    """Seeded: unseeded, the voice varies a little each time, and foreign sound could hide in that."""
     url = f"ws://127.0.0.1:{port}/ws/generate"
     return SesameWebSocketService(url, api_key=key, settings={"seed": 7}, first_audio_timeout_s=20)
 
