@@ -15,7 +15,7 @@ from backend.core.records import ENDED_STATES, CallState, Direction
 
 STREAMING_TRIES = 3
 LOST_MEDIA_S = 1.5
-"""A closing socket is mostly the caller hanging up: the word of it is on its way, and waited for this long."""
+"""A closing socket is mostly the caller hanging up: the word of it is on its way, and waited for so long."""
 _LONGEST_CALL_S = 14_400.0  # Telnyx ends any call by then (`time_limit_secs`)
 
 
