@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from backend.calls.live_call import CallParts
 from backend.calls.manager import CallManager
+from backend.calls.ports import CallParts
 from backend.core.agent import Agent
 from backend.core.records import CallState, Direction, TurnTimings
 from backend.errors import CallGone, CarrierError

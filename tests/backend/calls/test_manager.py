@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backend.calls.live_call import CallParts
+from backend.calls.ports import CallParts
 from backend.core.agent import Agent
 from backend.core.records import CallRecord
 from backend.errors import CallGone, RequestError, SpeechError
@@ -798,7 +798,7 @@ async def test_a_transfer_by_the_flow_leaves_the_call_to_the_carrier() -> None:
 async def test_a_transfer_on_request_falls_silent_in_mid_sentence() -> None:
     async with house(ASK, route=ScriptedRoute({"Shall we?": Script([tone(3000)])})) as h:
         h.carrier.ring()
-        await h.says("Shall we?")
+        await until(lambda: h.carrier.lines and h.carrier.line.audio_ms >= 200, "some of the sentence")
         await h.manager.transfer(CCID, "+15552223333")
         await until(lambda: h.carrier.line.kinds[-1] == "clear", "silence")
         await until(lambda: h.store.turns, "what was heard on record")
