@@ -17,9 +17,8 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from backend import __version__
-from backend.calls.live_call import CallParts
 from backend.calls.manager import CallManager
-from backend.calls.ports import SpeechRoute, Transcriber, VoiceDetector
+from backend.calls.ports import CallParts, SpeechRoute, Transcriber, VoiceDetector
 from backend.core.agent import Agent
 from backend.core.agent_checks import unsupported
 from backend.core.urls import websocket_url

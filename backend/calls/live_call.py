@@ -10,14 +10,14 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from backend.calls.conversation import Conversation, KeyPressed, LineLost, LineRestored, SayRequest
 from backend.calls.listener import Listener
-from backend.calls.ports import Clock, MediaSocket, SpeechRoute, Transcriber, VoiceDetector
-from backend.calls.recorder import Store, TurnRecorder
+from backend.calls.ports import CallParts, MediaSocket
+from backend.calls.recorder import TurnRecorder
 from backend.calls.speaker import Speaker
 from backend.core import call as commands
 from backend.core.agent import Agent
@@ -36,7 +36,7 @@ from backend.core.media import (
     Stopped,
     UnsupportedLeg,
 )
-from backend.core.records import CallRecord, CallState, Direction, TurnTimings
+from backend.core.records import CallRecord
 from backend.core.turns import Expects, TurnPolicy
 from backend.errors import CallGone, CarrierError, FlowError, HearingError, SpeechError, StorageError
 
@@ -49,47 +49,6 @@ _MAX_INBOX = 200
 _APOLOGY = "I'm sorry, we are having a technical problem. Please call again later. Goodbye."
 _APOLOGY_S = 10.0  # at most; mostly the carrier says when it has spoken
 _STORE_TRIES = 4
-
-
-class Carrier(Protocol):
-    """What a call needs of the carrier. See `backend.telnyx.control`."""
-
-    async def answer(self, ccid: str, *, command_id: str) -> None: ...
-
-    async def start_streaming(
-        self, ccid: str, *, stream_url: str, auth_token: str, codec: Literal["PCMU", "PCMA"], command_id: str
-    ) -> None: ...
-
-    async def hangup(self, ccid: str, *, command_id: str) -> None: ...
-
-    async def transfer(self, ccid: str, *, to: str, command_id: str) -> None: ...
-
-    async def send_dtmf(self, ccid: str, *, digits: str, command_id: str) -> None: ...
-
-    async def speak(self, ccid: str, *, text: str, language: str, command_id: str) -> None: ...
-
-
-class Observer(Protocol):
-    """Who counts calls and turns. See `backend.web.metrics`."""
-
-    def call_moved(self, direction: Direction, before: CallState | None, now: CallState) -> None: ...
-
-    def turn_answered(self, timings: TurnTimings) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class CallParts:
-    """What every call is made of; given once, by the composition root."""
-
-    carrier: Carrier
-    store: Store
-    transcriber: Transcriber
-    make_detector: Callable[[], VoiceDetector]
-    make_route: Callable[[Agent], SpeechRoute]
-    clock: Clock
-    observer: Observer
-    media_url: str
-    """`wss://…/media`, what the carrier can reach."""
 
 
 class LiveCall:

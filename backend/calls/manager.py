@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from backend.calls.live_call import CallParts, Carrier, LiveCall
-from backend.calls.ports import MediaSocket
+from backend.calls.live_call import LiveCall
+from backend.calls.ports import CallParts, Carrier, MediaSocket
 from backend.core.agent import Agent, missing_variables
 from backend.core.agent_checks import transfer_target_problem
 from backend.core.health import RouteHealth

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from backend.core.agent import Agent
+from backend.core.records import CallRecord, CallState, Direction, TurnRecord, TurnTimings
 
 Clock = Callable[[], float]
 """Milliseconds on a monotonic clock."""
@@ -49,3 +53,60 @@ class MediaSocket(Protocol):
 
     async def close(self) -> None:
         """Close it, within a bounded time."""
+
+
+class Store(Protocol):
+    """What calls need of the database. See `backend.storage.calls`."""
+
+    async def create(self, call: CallRecord) -> CallRecord:
+        """Keep a new call; an idempotency key known already gives the earlier call."""
+
+    async def update(self, call_id: str, **changes: object) -> CallRecord:
+        """Change fields of a call."""
+
+    async def add_turn(self, call_id: str, turn: TurnRecord) -> None:
+        """Keep a turn; the same index again replaces it."""
+
+    async def get(self, any_id: str) -> CallRecord | None:
+        """A call by our id or the carrier's."""
+
+
+class Carrier(Protocol):
+    """What a call needs of the carrier. See `backend.telnyx.control`."""
+
+    async def answer(self, ccid: str, *, command_id: str) -> None: ...
+
+    async def start_streaming(
+        self, ccid: str, *, stream_url: str, auth_token: str, codec: Literal["PCMU", "PCMA"], command_id: str
+    ) -> None: ...
+
+    async def hangup(self, ccid: str, *, command_id: str) -> None: ...
+
+    async def transfer(self, ccid: str, *, to: str, command_id: str) -> None: ...
+
+    async def send_dtmf(self, ccid: str, *, digits: str, command_id: str) -> None: ...
+
+    async def speak(self, ccid: str, *, text: str, language: str, command_id: str) -> None: ...
+
+
+class Observer(Protocol):
+    """Who counts calls and turns. See `backend.web.metrics`."""
+
+    def call_moved(self, direction: Direction, before: CallState | None, now: CallState) -> None: ...
+
+    def turn_answered(self, timings: TurnTimings) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallParts:
+    """What every call is made of; given once, by the composition root."""
+
+    carrier: Carrier
+    store: Store
+    transcriber: Transcriber
+    make_detector: Callable[[], VoiceDetector]
+    make_route: Callable[[Agent], SpeechRoute]
+    clock: Clock
+    observer: Observer
+    media_url: str
+    """`wss://…/media`, what the carrier can reach."""

@@ -5,31 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol
 
-from backend.core.records import CallRecord, TurnRecord, TurnTimings
+from backend.calls.ports import Store
+from backend.core.records import TurnRecord, TurnTimings
 from backend.errors import StorageError
 
 log = logging.getLogger(__name__)
 
 _MAX_WAITING = 1_000
 _TRIES = 5
-
-
-class Store(Protocol):
-    """What calls need of the database. See `backend.storage.calls`."""
-
-    async def create(self, call: CallRecord) -> CallRecord:
-        """Keep a new call; an idempotency key known already gives the earlier call."""
-
-    async def update(self, call_id: str, **changes: object) -> CallRecord:
-        """Change fields of a call."""
-
-    async def add_turn(self, call_id: str, turn: TurnRecord) -> None:
-        """Keep a turn; the same index again replaces it."""
-
-    async def get(self, any_id: str) -> CallRecord | None:
-        """A call by our id or the carrier's."""
 
 
 class TurnRecorder:
