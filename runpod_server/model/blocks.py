@@ -6,6 +6,7 @@ Numbers follow modeling_csm.py (CsmDecoderLayer, CsmAttention, CsmMLP) to roundi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from runpod_server.model.config import StackShapes
+from runpod_server.model.matrix import Matrix
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The weights of one layer. Matrices are (out, in), as nn.Linear keeps them."""
+    """The weights of one layer."""
 
     attention_norm: Tensor  # (hidden,)
-    qkv: Tensor  # ((heads + 2 kv_heads) head_dim, hidden)
-    attention_out: Tensor  # (hidden, heads head_dim)
+    qkv: Matrix  # ((heads + 2 kv_heads) head_dim, hidden)
+    attention_out: Matrix  # (hidden, heads head_dim)
     mlp_norm: Tensor  # (hidden,)
-    gate_up: Tensor  # (2 mlp, hidden)
-    down: Tensor  # (hidden, mlp)
+    gate_up: Matrix  # (2 mlp, hidden)
+    down: Matrix  # (hidden, mlp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +42,16 @@ class Rotary:
         return self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1)
 
 
-def fuse_layer(layer: Any) -> Block:
+def fuse_layer(layer: Any, matrix: Callable[[Tensor], Matrix]) -> Block:
     """The Block of a transformers CsmDecoderLayer, whose own projections become views of the fused ones."""
     attention, mlp = layer.self_attn, layer.mlp
     return Block(
         attention_norm=layer.input_layernorm.weight.detach(),
-        qkv=_fuse([attention.q_proj, attention.k_proj, attention.v_proj]),
-        attention_out=attention.o_proj.weight.detach(),
+        qkv=matrix(_fuse([attention.q_proj, attention.k_proj, attention.v_proj])),
+        attention_out=matrix(attention.o_proj.weight.detach()),
         mlp_norm=layer.post_attention_layernorm.weight.detach(),
-        gate_up=_fuse([mlp.gate_proj, mlp.up_proj]),
-        down=mlp.down_proj.weight.detach(),
+        gate_up=matrix(_fuse([mlp.gate_proj, mlp.up_proj])),
+        down=matrix(mlp.down_proj.weight.detach()),
     )
 
 
@@ -97,7 +99,7 @@ def queries_and_kv(
     block: Block, shapes: StackShapes, x: Tensor, cos: Tensor, sin: Tensor
 ) -> tuple[Tensor, Tensor]:
     """From x (N, hidden): queries (N, heads, head_dim), keys then values (N, 2 kv_heads, head_dim)."""
-    fused = F.linear(norm(x, block.attention_norm, shapes.norm_eps), block.qkv)
+    fused = block.qkv.times(norm(x, block.attention_norm, shapes.norm_eps))
     fused = fused.view(x.shape[0], shapes.heads + 2 * shapes.kv_heads, shapes.head_dim)
     _rotate(fused[:, : shapes.heads + shapes.kv_heads], cos, sin)
     return fused[:, : shapes.heads], fused[:, shapes.heads :]
@@ -132,6 +134,6 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -
 
 def finish_layer(block: Block, shapes: StackShapes, x: Tensor, attended: Tensor) -> None:
     """Add attention's output and the MLP to the residual stream x (N, hidden), in place."""
-    x.addmm_(attended, block.attention_out.t())
-    gate, up = F.linear(norm(x, block.mlp_norm, shapes.norm_eps), block.gate_up).chunk(2, dim=-1)
-    x.addmm_(F.silu(gate).mul_(up), block.down.t())
+    block.attention_out.add_times(attended, x)
+    gate, up = block.gate_up.times(norm(x, block.mlp_norm, shapes.norm_eps)).chunk(2, dim=-1)
+    block.down.add_times(F.silu(gate).mul_(up), x)

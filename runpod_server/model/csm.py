@@ -2,7 +2,7 @@
 
 A slot is a stream's place: its positions in the KV cache, the input it goes on from, its sampling. A frame
 is that input through the backbone, 32 codes, and their embedding as the next input. The oracle is
-transformers' own generate. Knows nothing of requests, text, queues, sound or time; one thread, and on CUDA one stream.
+transformers' own generate. One thread, on CUDA one stream. Knows nothing of requests, text, sound or time.
 """
 
 from __future__ import annotations
@@ -51,10 +51,17 @@ class CsmRunner:
 
     `max_positions`: prompt and frames of a stream together, at most (and by default) what the model was made
     for. `use_graphs`: one CUDA graph a bucket and window, captured by `warm`; off, or on a CPU: eager.
+    `pack_weights`: on a CPU, a second copy of the weights in the order that is fastest to read.
     """
 
     def __init__(
-        self, model: Any, *, slots: int, max_positions: int | None = None, use_graphs: bool = True
+        self,
+        model: Any,
+        *,
+        slots: int,
+        max_positions: int | None = None,
+        use_graphs: bool = True,
+        pack_weights: bool = True,
     ) -> None:
         if slots < 1:
             raise ValueError(f"a runner needs at least one slot, not {slots}")
@@ -63,7 +70,9 @@ class CsmRunner:
         self.max_positions = min(max_positions or shapes.max_positions, shapes.max_positions)
         self.buckets = tuple(_doubling(1, slots))
         self.windows = tuple(_doubling(min(_SMALLEST_WINDOW, self.max_positions), self.max_positions))
-        self._network = CsmNetwork(model, shapes, rows=slots, positions=self.max_positions + 1)
+        self._network = CsmNetwork(
+            model, shapes, rows=slots, positions=self.max_positions + 1, pack=pack_weights
+        )
         self.device = self._network.device
         self._make_buffers()
         graphed = use_graphs and self.device.type == "cuda"

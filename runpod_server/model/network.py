@@ -23,6 +23,7 @@ from runpod_server.model.blocks import (
 )
 from runpod_server.model.config import CsmShapes
 from runpod_server.model.kv_cache import KvCache
+from runpod_server.model.matrix import Matrix, PackedMatrix, PlainMatrix, can_pack
 
 Choose = Callable[[Tensor, Tensor], Tensor]  # logits (B, V) float32, draws (B, 1) → codes (B,)
 
@@ -30,11 +31,13 @@ Choose = Callable[[Tensor, Tensor], Tensor]  # logits (B, V) float32, draws (B, 
 class CsmNetwork:
     """The weights of a transformers CsmForConditionalGeneration, rearranged for one frame after another.
 
-    `positions` bounds the rotary table, `rows` the batch.
+    `positions` bounds the rotary table, `rows` the batch. `pack`: pack the weights where that is faster.
     """
 
-    def __init__(self, model: Any, shapes: CsmShapes, *, rows: int, positions: int) -> None:
+    def __init__(self, model: Any, shapes: CsmShapes, *, rows: int, positions: int, pack: bool) -> None:
         self.shapes = shapes
+        packs = pack and can_pack(model.lm_head.weight)
+        self._matrix: Callable[[Tensor], Matrix] = PackedMatrix if packs else PlainMatrix
         self.device: torch.device = model.lm_head.weight.device
         self.dtype: torch.dtype = model.lm_head.weight.dtype
         with torch.no_grad():
@@ -47,23 +50,25 @@ class CsmNetwork:
         self._text_embedding = model.embed_text_tokens.weight.detach()
         self._audio_embedding = backbone.embed_tokens.embed_audio_tokens.weight.detach()
         self._first_code = torch.arange(self.shapes.codebooks, device=self.device) * self.shapes.code_vocab
-        self._blocks: list[Block] = [fuse_layer(layer) for layer in backbone.layers]
+        self._blocks: list[Block] = [fuse_layer(one, self._matrix) for one in backbone.layers]
         self._norm = backbone.norm.weight.detach()
         self._rotary = rotary_table(backbone.rotary_emb, positions, head)
         self._columns = torch.arange(positions, device=self.device)
         # Ids past Mimi's codebook name no sound: their logits are not even computed.
-        self._head = head[: self.shapes.sound_codes]
+        self._head = self._matrix(head[: self.shapes.sound_codes])
 
     def _take_depth(self, depth: Any) -> None:
         shapes = self.shapes
-        self._depth_blocks: list[Block] = [fuse_layer(layer) for layer in depth.model.layers]
+        self._depth_blocks: list[Block] = [fuse_layer(one, self._matrix) for one in depth.model.layers]
         self._depth_norm = depth.model.norm.weight.detach()
         self._depth_rotary = rotary_table(depth.model.rotary_emb, shapes.codebooks, self._norm)
         heads = depth.codebooks_head.weight.detach()  # (31, depth hidden, 2051)
-        self._depth_heads = heads[:, :, : shapes.sound_codes].transpose(1, 2).contiguous()
+        heads = heads[:, :, : shapes.sound_codes].transpose(1, 2).contiguous()
+        self._depth_heads = [self._matrix(head) for head in heads]
         # Embeddings already projected to the depth decoder's width: 31 products a frame less.
-        self._depth_projector = depth.model.inputs_embeds_projector.weight.detach()
-        self._depth_embedding = F.linear(depth.model.embed_tokens.weight.detach(), self._depth_projector)
+        projector = depth.model.inputs_embeds_projector.weight.detach()
+        self._depth_projector = self._matrix(projector)
+        self._depth_embedding = F.linear(depth.model.embed_tokens.weight.detach(), projector)
 
     def _make_depth_cache(self, rows: int) -> None:
         depth = self.shapes.depth
@@ -124,13 +129,13 @@ class CsmNetwork:
     def frame_codes(self, state: Tensor, draws: Tensor, choose: Choose) -> Tensor:
         """All codes of a frame: the backbone's state (B, hidden), draws (B, 32) → (B, 32)."""
         shapes = self.shapes
-        code = choose(F.linear(state, self._head).float(), draws[:, :1])  # (B,)
+        code = choose(self._head.times(state).float(), draws[:, :1])  # (B,)
         codes = [code]
-        pair = torch.stack((F.linear(state, self._depth_projector), self._depth_input(code, 0)), dim=1)
+        pair = torch.stack((self._depth_projector.times(state), self._depth_input(code, 0)), dim=1)
         x = self._depth(pair.flatten(0, 1), position=0, tokens=2)[1::2]  # the second of each pair
         for codebook in range(1, shapes.codebooks):
             normed = norm(x, self._depth_norm, shapes.depth.norm_eps)
-            logits = F.linear(normed, self._depth_heads[codebook - 1]).float()
+            logits = self._depth_heads[codebook - 1].times(normed).float()
             code = choose(logits, draws[:, codebook : codebook + 1])
             codes.append(code)
             if codebook + 1 < shapes.codebooks:

@@ -57,8 +57,8 @@ def load_csm(
         model = model.to(place).eval()
     except EngineUnavailable:
         raise
-    except Exception as error:  # every library below raises its own kind: told apart by _why
-        raise EngineUnavailable(_why(error, str(source), token)) from error
+    except Exception as error:  # every library below raises its own kind: told apart by why_not_loaded
+        raise EngineUnavailable(why_not_loaded(error, str(source), token)) from error
     check_embedding_tie(model)
     return LoadedCsm(model, tokenizer, shapes, place, dtype, str(source))
 
@@ -80,7 +80,7 @@ def random_csm(
         model.codec_model.float()
         model = model.to(place).eval()
     except Exception as error:
-        raise EngineUnavailable(_why(error, "random", None)) from error
+        raise EngineUnavailable(why_not_loaded(error, "random", None)) from error
     check_embedding_tie(model)
     shapes = CsmShapes.from_config(model.config)
     tokenizer = ByteTokenizer(end_of_text_id=shapes.begin_text_id + 1)
@@ -176,7 +176,7 @@ def _check_complete(loading: dict[str, Any], source: str | Path) -> None:
         )
 
 
-def _why(error: Exception, source: str, token: str | None) -> str:
+def why_not_loaded(error: Exception, source: str, token: str | None) -> str:
     """The sentence for whatever torch, transformers or the hub raised."""
     chain = list(_causes(error))
     for test, sentence in _SENTENCES:
@@ -227,7 +227,7 @@ def _no_token(source: str, token: str | None) -> str:
     if token is None:
         return (
             f"{source} is private or licensed, and HF_TOKEN is not set: accept the licence at "
-            f"{_LICENCE_URL}, make a read token at https://huggingface.co/settings/tokens, and set HF_TOKEN to it"
+            f"{_LICENCE_URL}, make a read token at https://huggingface.co/settings/tokens, set HF_TOKEN to it"
         )
     return (
         f"the hub knows no {source} that HF_TOKEN may read: check the spelling of CSM_MODEL, and that the "
