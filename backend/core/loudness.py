@@ -11,10 +11,13 @@ _SILENCE_DBFS = -96.0
 
 
 class NoiseFloor:
-    """One line's noise floor. It falls at once and rises slowly, so that speech does not lift it far."""
+    """One line's noise floor. It falls at once and rises slowly, so that speech does not lift it far.
+
+    Nothing stands out until something quieter was heard: a call may begin in a noisy street.
+    """
 
     def __init__(self) -> None:
-        self._floor_dbfs = -60.0
+        self._floor_dbfs = 0.0
 
     def loud(self, rms: float, window_ms: float) -> bool:
         """Whether a window of `rms` (of int16 samples, 0–32768) stands out by 18 dB."""

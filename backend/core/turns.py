@@ -16,7 +16,11 @@ Expects = Literal["any", "yes_no", "digits", "phone"]
 SPEECH_PROBABILITY = 0.5  # Silero's own advice; 0.15 lower to stay in speech, so that it does not flutter
 SILENCE_PROBABILITY = 0.35
 _DOUBT, _CERTAINTY = 0.2, 0.6  # what a window's probability counts: nothing below, in full above
-_LOUD_BONUS = 0.3  # Silero misses short vowels ("oh,"); a wrong guess only costs a pause, speech is resumed
+# Silero misses loud vowels ("oh,", "ac-tually") for up to 800 ms. A wrong guess only costs a pause, speech
+# is resumed; and for a while afterwards loudness alone proves nothing, or a passing lorry would chop it up.
+_LOUD_BONUS = 0.45
+_LOUD_VOID_MS = 5_000.0
+_LOUD_SPEECH_MS = 1_500.0  # so long we hold our tongue for a sound that is not speech yet
 _ENOUGH = 0.7  # the detector trails the first sound by about a window: so much of it need not be seen
 _SURE_WINDOWS = 2  # one alone is a click
 _SLACK_MS = 8.0  # windows are stamped as they arrive, a little early or late
@@ -111,6 +115,8 @@ class TurnTaker:
         self._text: str | None = None
         self._recognised_ms = 0.0
         self._interrupted = False
+        self._sure = False  # the detector itself heard speech in this turn
+        self._loud_void_until_ms = 0.0
         self._evidence: deque[tuple[float, float, float]] = deque()  # lately: start, end, ms of speech
 
     @property
@@ -125,9 +131,12 @@ class TurnTaker:
 
         `loud`: it stands out from the line's noise, which while we speak counts towards an interruption.
         """
-        self._weigh(min(1.0, probability + _LOUD_BONUS) if loud else probability, start_ms, end_ms)
+        bonus = _LOUD_BONUS if loud and start_ms >= self._loud_void_until_ms else 0.0
+        self._weigh(min(1.0, probability + bonus), start_ms, end_ms)
         if not agent_speaking:
             self._interrupted = False
+        if bonus and self._only_loud and end_ms - self._started_ms <= _LOUD_SPEECH_MS:
+            self._last_speech_ms = end_ms
         events = self._activity(probability, start_ms, end_ms)
         if self._barges_in(agent_speaking):
             events += self._interrupt(end_ms)
@@ -138,7 +147,8 @@ class TurnTaker:
         if probability >= threshold:
             return self._speech(start_ms, end_ms)
         self._run_started_ms = None
-        if self._state == "speaking" and end_ms - self._last_speech_ms + _SLACK_MS >= self.policy.pause_ms:
+        silent = end_ms - self._last_speech_ms + _SLACK_MS >= self.policy.pause_ms
+        if self._state == "speaking" and silent and self._sure:
             self._state = "paused"
             self._pause += 1
             self._text = None
@@ -152,20 +162,32 @@ class TurnTaker:
 
     def due(self, now_ms: float) -> TurnEnded | None:
         """The end of the turn, once the silence is long enough for the words it follows."""
-        if self._state != "paused" or self._text is None or self._run_started_ms is not None:
+        if self._only_loud:
+            # No speech, so nothing to recognise: a recogniser would hear words in it all the same.
+            text, recognised_ms = "", self._last_speech_ms
+        elif self._state == "paused" and self._text is not None and self._run_started_ms is None:
+            text, recognised_ms = self._text, self._recognised_ms
+        else:
             return None
         waited_ms = now_ms - self._last_speech_ms
-        if waited_ms < wait_ms(self._text, self.expects, self.policy):
+        if waited_ms < wait_ms(text, self.expects, self.policy):
             return None
-        ended = TurnEnded(self._text, self._started_ms, self._last_speech_ms, self._recognised_ms, waited_ms)
+        ended = TurnEnded(text, self._started_ms, self._last_speech_ms, recognised_ms, waited_ms)
+        if not text:
+            self._loud_void_until_ms = now_ms + _LOUD_VOID_MS
         self.reset()
         return ended
+
+    @property
+    def _only_loud(self) -> bool:
+        """Whether the turn under way is so far a sound that the detector does not take for speech."""
+        return self._state == "speaking" and not self._sure
 
     def reset(self) -> None:
         """Drop the turn under way, as when keys were pressed instead."""
         self._state = "quiet"
         self._text = self._run_started_ms = None
-        self._interrupted = False
+        self._interrupted = self._sure = False
         self._evidence.clear()
 
     def _speech(self, start_ms: float, end_ms: float) -> list[TurnEvent]:
@@ -174,6 +196,7 @@ class TurnTaker:
             self._run_started_ms, self._run_windows = start_ms, 0
         self._run_windows += 1
         sure = self._run_windows >= _SURE_WINDOWS
+        self._sure = self._sure or sure
         if self._state == "paused" and sure:
             self._state = "speaking"
             self._text = None

@@ -25,10 +25,17 @@ def test_breath_and_hum_are_never_loud() -> None:
 
 def test_noise_that_stays_becomes_the_floor_and_speech_still_stands_out() -> None:
     floor = NoiseFloor()
+    feed(floor, 0.0, 2)
     heard = feed(floor, 800.0, 20)
     assert heard[0]
     assert not any(heard[-100:])
     assert all(feed(floor, 8000.0, 0.5))
+
+
+def test_a_call_from_a_noisy_street_begins_with_nothing_loud() -> None:
+    floor = NoiseFloor()
+    assert not any(feed(floor, 1_000.0, 10))
+    assert all(feed(floor, 10_000.0, 0.5))
 
 
 def test_a_long_sentence_does_not_become_the_floor() -> None:

@@ -429,7 +429,7 @@ def test_any_sequence_keeps_the_order_of_things(
             line.turns.reset()
             story.append(TurnEnded("reset", 0, 0, 0, 0))
         elif ended := line.turns.due(line.now_ms):
-            assert ended.text in recognised.values()
+            assert not ended.text or ended.text in recognised.values()
             assert ended.waited_ms >= wait_ms(ended.text, expects, policy)
             story.append(ended)
         pauses = len([e for e in story if isinstance(e, SpeechPaused)])
@@ -452,7 +452,7 @@ def test_any_sequence_keeps_the_order_of_things(
             case TurnEnded("reset", 0, 0, 0, 0):
                 speaking = paused = False
             case TurnEnded() as ended:
-                assert speaking and paused, "ended without a pause"
+                assert speaking and (paused or not ended.text), "ended without a pause"
                 assert ended.started_ms == started_ms < ended.speech_ended_ms <= ended.recognised_ms
                 speaking = paused = False
     assert pauses == len({e.pause for e in story if isinstance(e, SpeechPaused)})
@@ -479,5 +479,41 @@ def test_a_loud_short_vowel_interrupts_although_the_detector_doubts_it() -> None
                 return end_ms
         return None
 
-    assert interrupted_after_ms(loud=True) == 128.0
+    assert interrupted_after_ms(loud=True) == 96.0
     assert interrupted_after_ms(loud=False) is None
+
+
+def test_a_loud_long_vowel_interrupts_at_once_and_its_words_are_one_turn() -> None:
+    # “Oh, I need …” of a voice that Silero hears as speech 600 ms late.
+    line = Line()
+    line.windows(0.06, 0.62, 0.16, 0.06, 0.1, agent=True, loud=True)
+    assert [event.speech_started_ms for event in barge_ins(line.events)] == [1_000.0]
+    line.windows(0.06, 0.07, 0.02, 0.03, loud=True)
+    line.windows(0.05, 0.04, 0.04)
+    line.windows(0.02, 0.05, 0.4, 0.26, loud=True)
+    assert line.turns.due(line.now_ms) is None
+    line.speech(20)
+    assert [type(event) for event in line.events] == [SpeechStarted, BargeIn]
+    line.turns.recognised(line.pause().pause, "Oh, I need a doctor.", line.now_ms)
+    assert line.end_ms().started_ms == 1_000.0
+
+
+def test_a_loud_noise_interrupts_once_has_no_words_and_then_counts_no_more() -> None:
+    line = Line()
+    line.windows(*[0.05] * 10, agent=True, loud=True)
+    assert len(barge_ins(line.events)) == 1
+    line.silence(12)
+    ended = line.turns.due(line.now_ms)
+    assert ended is not None and ended.text == ""
+    assert not any(isinstance(event, SpeechPaused) for event in line.events), "noise is not to be recognised"
+    line.windows(*[0.05] * 100, agent=True, loud=True)
+    assert len(barge_ins(line.events)) == 1
+    assert len(barge_ins(line.speech(5, agent=True))) == 1, "speech counts all the same"
+
+
+def test_a_noise_that_does_not_stop_does_not_keep_us_silent() -> None:
+    line = Line()
+    while line.turns.due(line.now_ms) is None:
+        line.windows(0.05, agent=True, loud=True)
+        assert line.now_ms < 4_000.0
+    assert len(barge_ins(line.events)) == 1
