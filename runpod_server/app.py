@@ -21,6 +21,7 @@ from runpod_server.engine.preview import PreviewEngine
 from runpod_server.engine.request import Engine
 from runpod_server.errors import EngineUnavailable, PortUnavailable, StartError
 from runpod_server.settings import Settings
+from runpod_server.voices.store import VoiceStore
 from runpod_server.wire import Limits
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,12 @@ def choose_engine(settings: Settings) -> Engine:
             f"CSM_MODEL={settings.csm_model} (accept their licence, then set HF_TOKEN)."
         )
     why = "" if settings.engine else "ENGINE is empty, and this version has no CSM engine yet"
-    return PreviewEngine(max_streams=settings.max_streams, max_queue=settings.max_queue, why=why)
+    return PreviewEngine(
+        max_streams=settings.max_streams,
+        max_queue=settings.max_queue,
+        why=why,
+        references=VoiceStore.open(settings.voices_dir),
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -4,12 +4,16 @@ ServerError
 ├── StartError              the server cannot start; the message says how to mend it
 │   ├── PortUnavailable     the address is taken or forbidden
 │   └── EngineUnavailable   the chosen engine cannot run here
+├── ClientError             `sesame-server say` got no speech; the message says how to mend it
 └── SpeechError             a request that cannot be served: `code` on the wire, `http_status` over REST
     ├── BadRequest          bad_request: the client's mistake; `field` names it
     ├── Busy                busy: no slot and no room to wait
     ├── NotReady            not_ready: the model is still loading
     ├── OutOfMemory         out_of_memory
-    └── GenerationFailed    generation_failed
+    ├── GenerationFailed    generation_failed
+    ├── VoiceNotFound       not_found: no voice of that name
+    ├── VoiceConflict       conflict: the voice's name or speaker is taken
+    └── VoicesUnavailable   voices_unavailable: there is no folder for voices, or it cannot be used
 """
 
 from __future__ import annotations
@@ -31,6 +35,10 @@ class PortUnavailable(StartError):
 
 class EngineUnavailable(StartError):
     """The chosen engine cannot run on this machine or in this version."""
+
+
+class ClientError(ServerError):
+    """A speech server that was asked for speech could not be reached, or gave none."""
 
 
 class SpeechError(ServerError):
@@ -74,3 +82,24 @@ class OutOfMemory(SpeechError):
 
 class GenerationFailed(SpeechError):
     """The model failed on this request; the log has the reason."""
+
+
+class VoiceNotFound(SpeechError):
+    """There is no voice of that name."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class VoiceConflict(SpeechError):
+    """A voice that cannot be kept beside those there are."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class VoicesUnavailable(SpeechError):
+    """Voices cannot be kept or read here: no VOICES_DIR, a full disk, a file that is gone."""
+
+    code = "voices_unavailable"
+    http_status = 500

@@ -16,6 +16,7 @@ from runpod_server.api.openai import openai_router
 from runpod_server.api.replies import failure_response, speech_failure_response
 from runpod_server.api.rest import rest_router
 from runpod_server.api.utterance import Service
+from runpod_server.api.voices import MAX_BODY_BYTES, PATH, voices_router
 from runpod_server.api.ws_generate import ws_generate_router
 from runpod_server.api.ws_tts import ws_tts_router
 from runpod_server.errors import SpeechError
@@ -37,6 +38,7 @@ def create_api(service: Service, connections: Connections, store: AudioStore) ->
     api.include_router(health_router(service))
     api.include_router(rest_router(service, store))
     api.include_router(openai_router(service))
+    api.include_router(voices_router(service, service.engine.references))
     api.include_router(metrics_router(service.metrics))
     api.include_router(ws_generate_router(service, connections))
     api.include_router(ws_tts_router(service, connections))
@@ -58,4 +60,9 @@ def create_api(service: Service, connections: Connections, store: AudioStore) ->
         message = f"{request.method} {request.url.path}: {error.detail}; see /docs for what there is"
         return failure_response(request.url.path, error.status_code, code, message)
 
-    return Guard(api, api_key=service.api_key, max_body_bytes=max_message_bytes(service))
+    return Guard(
+        api,
+        api_key=service.api_key,
+        max_body_bytes=max_message_bytes(service),
+        larger_bodies={PATH: MAX_BODY_BYTES},
+    )

@@ -6,7 +6,7 @@ Raw ASGI, so that it covers WebSockets and documents alike.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,10 +18,21 @@ OPEN_PATHS = frozenset({"/health"})  # tells its status only, without the key
 
 
 class Guard:
-    """ASGI middleware. Without a key everything is open; bodies are bounded either way."""
+    """ASGI middleware. Without a key everything is open; bodies are bounded either way.
 
-    def __init__(self, app: ASGIApp, *, api_key: str | None, max_body_bytes: int) -> None:
+    `larger_bodies`: paths that take more than `max_body_bytes`, and how much.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        api_key: str | None,
+        max_body_bytes: int,
+        larger_bodies: Mapping[str, int] | None = None,
+    ) -> None:
         self._app, self._api_key, self._max_body_bytes = app, api_key, max_body_bytes
+        self._larger_bodies = larger_bodies or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -35,19 +46,20 @@ class Guard:
 
     async def _with_bounded_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, size, more = bytearray(), 0, True
+        limit = self._larger_bodies.get(scope["path"], self._max_body_bytes)
         # A client cut off while it sends may never see the reply: so a little too much is read, and dropped.
-        while more and size <= self._max_body_bytes + _DRAINED_BYTES:
+        while more and size <= limit + _DRAINED_BYTES:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
             piece, more = message.get("body", b""), message.get("more_body", False)
             size += len(piece)
-            if size <= self._max_body_bytes:
+            if size <= limit:
                 body += piece
-        if size <= self._max_body_bytes:
+        if size <= limit:
             await self._app(scope, _replaying(bytes(body), receive), send)
             return
-        text = f"the request body is larger than the {self._max_body_bytes} bytes this server takes"
+        text = f"the request body is larger than the {limit} bytes this server takes"
         refusal = failure_response(scope["path"], 413, "bad_request", text)
         refusal.headers["Connection"] = "close"
         await refusal(scope, receive, send)

@@ -27,6 +27,7 @@ from runpod_server.errors import (
 )
 from runpod_server.preview.speakers import SPEAKERS, Speaker
 from runpod_server.preview.voice import PreviewVoice, Samples
+from runpod_server.voices.store import ReferenceVoice, VoiceStore
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,12 @@ class PreviewEngine:
     name = "preview"
     model = PreviewVoice.model_name
     device: Literal["cuda", "cpu"] = "cpu"
-    voices = tuple(Voice(each.name, index, each.description) for index, each in enumerate(SPEAKERS))
+    uses_references = False
 
-    def __init__(self, *, max_streams: int, max_queue: int, why: str = "") -> None:
+    def __init__(
+        self, *, max_streams: int, max_queue: int, why: str = "", references: VoiceStore | None = None
+    ) -> None:
+        self.references = references or VoiceStore()
         self.notice = (
             "PREVIEW VOICE: a small embedded voice speaks, not Sesame CSM"
             + (f" ({why})" if why else "")
@@ -54,6 +58,18 @@ class PreviewEngine:
         self._open: set[PreviewStream] = set()
         self._failures_in_a_row = 0
 
+    @property
+    def voices(self) -> tuple[Voice, ...]:
+        """Its own ten, and the names of the recordings, which its own voices stand in for."""
+        return (
+            *(Voice(each.name, index, each.description) for index, each in enumerate(SPEAKERS)),
+            *(
+                Voice(each.name, each.speaker_id, _stand_in(each))
+                for each in self.references.all()
+                if each.name not in _BY_NAME
+            ),
+        )
+
     async def load(self) -> None:
         """Load the model and speak once, so that the first caller does not pay for lazy set-up."""
         self.voice = await asyncio.get_running_loop().run_in_executor(self.threads, _loaded_voice)
@@ -62,12 +78,15 @@ class PreviewEngine:
         """See Engine.open."""
         if self.voice is None:
             raise NotReady("the preview voice is still loading: ask again in a second, or watch /health")
-        stream = PreviewStream(self, self.voice, request, speaker_for(request))
+        stream = PreviewStream(self, self.voice, request, speaker_for(request, self.references))
         has_slot = self._slots.enter(stream)
         self._open.add(stream)
         if has_slot:
             stream.admit()
         return stream
+
+    def forget(self, context_id: str) -> None:
+        """See Engine.forget. This voice has no use for conversations."""
 
     def status(self) -> EngineStatus:
         """See Engine.status. Degraded after three failures without a success between them."""
@@ -176,14 +195,26 @@ class PreviewStream:
         self.cancel()
 
 
-def speaker_for(request: SpeechRequest) -> Speaker:
-    """The speaker a request asks for, by voice name or else by number. Raises BadRequest."""
+def speaker_for(request: SpeechRequest, references: VoiceStore) -> Speaker:
+    """The speaker a request asks for, by voice name or else by number. Raises BadRequest.
+
+    A reference voice cannot be imitated here: the speaker bound to it speaks instead.
+    """
     if request.voice is None:
         return SPEAKERS[request.speaker_id]
+    reference = references.by_name(request.voice)
+    if reference is not None and request.voice not in _BY_NAME:
+        bound = reference.speaker_id
+        return SPEAKERS[request.speaker_id if bound is None else bound]
     if request.voice not in _BY_NAME:
-        known = ", ".join(_BY_NAME)
+        known = ", ".join((*_BY_NAME, *(each.name for each in references.all())))
         raise BadRequest(f"voice {request.voice!r} is not known here; the voices are: {known}", field="voice")
     return _BY_NAME[request.voice]
+
+
+def _stand_in(voice: ReferenceVoice) -> str:
+    by = "the request's speaker" if voice.speaker_id is None else f"speaker {voice.speaker_id}"
+    return f"spoken by the preview voice's own: {by} stands in"
 
 
 def _loaded_voice() -> PreviewVoice:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+from runpod_server.voices.store import VoiceStore
+
 EndReason = Literal["eos", "max_length", "silence", "cancelled"]
 EngineState = Literal["healthy", "loading", "degraded"]
 
@@ -101,11 +103,22 @@ class Engine(Protocol):
     def voices(self) -> tuple[Voice, ...]:
         """The named voices."""
 
+    @property
+    def references(self) -> VoiceStore:
+        """The reference recordings it was given, from which others may add and remove."""
+
+    @property
+    def uses_references(self) -> bool:
+        """Whether it speaks with those recordings, or only takes their names for its own voices."""
+
     async def load(self) -> None:
         """Load and warm up; `status` says healthy from then on. Raises EngineUnavailable."""
 
     def open(self, request: SpeechRequest) -> SpeechStream:
         """Take a request into a slot or the queue. Raises NotReady, Busy, or BadRequest (unknown voice)."""
+
+    def forget(self, context_id: str) -> None:
+        """Free what is kept of a conversation; harmless when nothing is."""
 
     def status(self) -> EngineStatus:
         """What it is doing now."""

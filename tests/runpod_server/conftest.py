@@ -20,6 +20,7 @@ from runpod_server.app import choose_engine, listen, serve
 from runpod_server.engine.request import EndReason, Engine, EngineStatus, SpeechRequest, Voice
 from runpod_server.engine.scheduler import Slots
 from runpod_server.settings import Settings
+from runpod_server.voices.store import VoiceStore
 
 DEADLINE_S = 20.0
 KEY = "a-key-nobody-guesses"
@@ -168,9 +169,12 @@ class CommandedEngine:
     device = "cpu"
     notice = None
     voices: tuple[Voice, ...] = ()
+    uses_references = False
 
     def __init__(self, failures: dict[str, Exception], *, loaded: bool = True) -> None:
         self.failures, self.loaded = failures, loaded
+        self.references = VoiceStore()
+        self.forgotten: list[str] = []
         self.slots: Slots[object] = Slots(4, 0)
 
     async def load(self) -> None:
@@ -184,6 +188,9 @@ class CommandedEngine:
         stream = CommandedStream(self, request)
         self.slots.enter(stream)
         return stream
+
+    def forget(self, context_id: str) -> None:
+        self.forgotten.append(context_id)
 
     def status(self) -> EngineStatus:
         state = "healthy" if self.loaded else "loading"
