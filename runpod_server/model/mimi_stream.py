@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from runpod_server.errors import EngineUnavailable
+from runpod_server.model.graphs import FrameGraphs
 from runpod_server.model.mimi_layers import (
     Dequantizer,
     PassState,
@@ -33,8 +34,8 @@ class MimiStream:
 
     Not thread-safe: one thread, and on CUDA one stream, calls `decode` and `reset`.
 
-    `use_graphs`: passes of one frame run in static buffers, one set per batch size of 1, 2, 4, 8 …, which on
-    CUDA are captured as a graph. Without it (the slow twin) the same code runs eagerly, at the exact size.
+    `use_graphs`: passes of one frame run in static buffers, the batch rounded up to 1, 2, 4, 8 …; `capture`
+    makes CUDA graphs of them. Without it (the slow twin) the same code runs eagerly, at the exact size.
 
     Raises EngineUnavailable for a codec that cannot be streamed (not causal, reflecting pads, not mono).
     """
@@ -53,8 +54,7 @@ class MimiStream:
         self._upsample = TransposedConv(decoder.upsample, plan)
         self._seanet = [streaming_layer(module, plan) for module in decoder.decoder_seanet.layers]
         with torch.no_grad():
-            # One slot more than asked for: the rows that fill up a bucket live there.
-            self._scratch = slots
+            # One slot more than asked for: the rows that fill up a bucket live in the last.
             self._transformer = WindowedTransformer(
                 decoder.decoder_transformer,
                 slots=slots + 1,
@@ -68,8 +68,15 @@ class MimiStream:
         self.samples_per_frame = self._upsample.stride
         for stride in strides:
             self.samples_per_frame *= stride
-        self._use_graphs = use_graphs
-        self._buckets: dict[tuple[int, int], _Bucket] = {}
+        self._buckets: _Buckets | None = None
+        if use_graphs:
+            self._buckets = _Buckets(
+                self._advance,
+                slots=slots,
+                codebooks=self._quantizer.codebooks,
+                samples=self.samples_per_frame,
+                device=self.device,
+            )
 
     @property
     def bytes_per_slot(self) -> int:
@@ -103,18 +110,18 @@ class MimiStream:
         self._positions[slot].zero_()
         self._transformer.ring[:, slot].zero_()  # masked anyway, but a masked NaN is still a NaN
 
-    def prepare(self, codebooks: int) -> None:
-        """Makes (on CUDA: captures) every bucket now, so that no caller waits for it later."""
-        size = 1
-        while self._use_graphs:
-            self._bucket(size, codebooks)
-            if size >= self.slots:
-                return
-            size *= 2
+    @torch.no_grad()
+    def capture(self, codebooks: int) -> None:
+        """Captures the graphs of passes of one frame; without it, or off CUDA, such passes run eagerly.
+
+        Raises torch.OutOfMemoryError.
+        """
+        if self._buckets is not None:
+            self._buckets.capture(codebooks)
 
     def _pass(self, ids: Tensor, codes: Tensor) -> Tensor:
-        if self._use_graphs and codes.shape[2] == 1:
-            return self._bucket(ids.shape[0], codes.shape[1])(ids, codes)
+        if self._buckets is not None and codes.shape[2] == 1:
+            return self._buckets(ids, codes)
         return self._advance(ids, codes)
 
     def _advance(self, ids: Tensor, codes: Tensor) -> Tensor:
@@ -130,12 +137,6 @@ class MimiStream:
         self._rows.index_copy_(0, ids, state.rows)
         self._positions.index_copy_(0, ids, positions + tokens)
         return x[:, 0].float()
-
-    def _bucket(self, batch: int, codebooks: int) -> _Bucket:
-        key = (1 << (batch - 1).bit_length(), codebooks)
-        if key not in self._buckets:
-            self._buckets[key] = _Bucket(self._advance, *key, scratch=self._scratch, device=self.device)
-        return self._buckets[key]
 
     def _check_codes(self, codes: Tensor) -> None:
         known = self._quantizer.codebooks
@@ -190,49 +191,45 @@ def _refuse_what_cannot_stream(codec: Any) -> None:
             raise EngineUnavailable(f"This codec cannot be streamed: {reason}. CSM's own codec can.")
 
 
-class _Bucket:
-    """One frame for up to `size` streams in buffers that never move; spare rows write to the scratch slot.
+class _Buckets:
+    """Passes of one frame in buffers that never move, the batch rounded up to 1, 2, 4, 8 … rows.
 
-    On CUDA the pass is captured as a graph and replayed; elsewhere it is simply run again.
+    Spare rows decode into the scratch slot. On CUDA a captured size is replayed as a graph.
     """
 
     def __init__(
         self,
         advance: Callable[[Tensor, Tensor], Tensor],
-        size: int,
-        codebooks: int,
         *,
-        scratch: int,
+        slots: int,
+        codebooks: int,
+        samples: int,
         device: torch.device,
     ) -> None:
-        self._advance, self._scratch = advance, scratch
-        self._ids = torch.full((size,), scratch, dtype=torch.long, device=device)
-        self._codes = torch.zeros(size, codebooks, 1, dtype=torch.long, device=device)
-        self._run = self._capture() if device.type == "cuda" else lambda: advance(self._ids, self._codes)
+        self._advance, self._scratch = advance, slots
+        self._largest = _rounded_up(slots)
+        self._ids = torch.full((self._largest,), self._scratch, dtype=torch.long, device=device)
+        self._codes = torch.zeros(self._largest, codebooks, 1, dtype=torch.long, device=device)
+        self._pcm = torch.zeros(self._largest, samples, device=device)
+        self._graphs = FrameGraphs(self._frame, enabled=device.type == "cuda")
+
+    def capture(self, codebooks: int) -> None:
+        self._ids.fill_(self._scratch)
+        sizes = [1 << power for power in range(self._largest.bit_length())]
+        self._graphs.capture((size, codebooks) for size in sizes)
 
     def __call__(self, ids: Tensor, codes: Tensor) -> Tensor:  # (B,), (B, K, 1) → (B, samples)
-        batch = ids.shape[0]
+        batch, codebooks = codes.shape[:2]
+        size = _rounded_up(batch)
         self._ids[:batch].copy_(ids)
-        self._ids[batch:].fill_(self._scratch)
-        self._codes[:batch].copy_(codes)
-        return self._run()[:batch].clone()  # the next replay writes over the original
+        self._ids[batch:size].fill_(self._scratch)
+        self._codes[:batch, :codebooks].copy_(codes)
+        self._graphs.run((size, codebooks))
+        return self._pcm[:batch].clone()  # the next pass writes over the original
 
-    def _capture(self) -> Callable[[], Tensor]:
-        with torch.no_grad(), torch.cuda.device(self._ids.device):
-            aside: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(
-                aside
-            ):  # libraries set themselves up before the capture, on the scratch slot
-                for _ in range(2):
-                    self._advance(self._ids, self._codes)
-            torch.cuda.current_stream().wait_stream(aside)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                pcm = self._advance(self._ids, self._codes)
+    def _frame(self, size: int, codebooks: int) -> None:
+        self._pcm[:size].copy_(self._advance(self._ids[:size], self._codes[:size, :codebooks]))
 
-        def replay() -> Tensor:
-            graph.replay()
-            return pcm
 
-        return replay
+def _rounded_up(batch: int) -> int:
+    return 1 << (batch - 1).bit_length()

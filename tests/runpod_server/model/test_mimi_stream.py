@@ -129,7 +129,7 @@ def test_the_tiny_codec_is_heard_in_every_part(codec: MimiModel) -> None:
 
 
 @pytest.mark.parametrize("use_graphs", [False, True], ids=["eager", "buckets"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(chunks=in_chunks(frames=20), seed=st.integers(0, 2**32))
 def test_any_chunking_gives_the_whole_decode(
     codec: MimiModel, use_graphs: bool, chunks: list[int], seed: int
@@ -157,7 +157,7 @@ class Caller:
 
 
 @pytest.mark.parametrize("use_graphs", [False, True], ids=["eager", "buckets"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_streams_that_come_and_go_never_hear_each_other(
     codec: MimiModel, use_graphs: bool, data: st.DataObject
@@ -188,7 +188,7 @@ def test_streams_that_come_and_go_never_hear_each_other(
 
 
 def test_a_stream_far_longer_than_the_window_and_the_ring(codec: MimiModel) -> None:
-    frames = 40 * codec.config.sliding_window
+    frames = 15 * codec.config.sliding_window
     codes = random_codes(codec, frames)
     ones = MimiStream(codec, 1)
     threes = MimiStream(codec, 1)
@@ -282,8 +282,7 @@ def test_a_pass_that_fails_can_be_tried_again(codec: MimiModel, monkeypatch: pyt
 def test_state_stays_where_it_is_and_does_not_grow(codec: MimiModel) -> None:
     """Graphs hold addresses; a thousand calls must cost no memory."""
     stream = MimiStream(codec, 3, use_graphs=True)
-    stream.prepare(codec.config.num_quantizers)
-    assert sorted(size for size, _ in stream._buckets) == [1, 2, 4]
+    stream.capture(codec.config.num_quantizers)
     state = (stream._rows, stream._positions, stream._transformer.ring)
     places = [tensor.data_ptr() for tensor in state]
     total = sum(tensor.nbytes for tensor in state)
@@ -292,7 +291,6 @@ def test_state_stays_where_it_is_and_does_not_grow(codec: MimiModel) -> None:
         stream.reset(turn % 3)
     assert [tensor.data_ptr() for tensor in state] == places
     assert stream.bytes_per_slot * (stream.slots + 1) == total
-    assert len(stream._buckets) == 3
 
 
 def test_what_was_handed_out_is_not_written_over(codec: MimiModel) -> None:
@@ -301,6 +299,22 @@ def test_what_was_handed_out_is_not_written_over(codec: MimiModel) -> None:
     kept = first.clone()
     stream.decode([0], random_codes(codec, 1, seed=2))
     assert torch.equal(first, kept)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 5])
+def test_spare_rows_of_a_bucket_move_nobody(codec: MimiModel, batch: int) -> None:
+    """Everyone speaks once, so that every row of the buffers has held somebody; then only `batch` do."""
+    codes = [random_codes(codec, 8, seed=slot) for slot in range(SLOTS)]
+    stream = MimiStream(codec, SLOTS, use_graphs=True)
+    heard = [[row] for row in stream.decode(range(SLOTS), torch.cat(codes)[:, :, :1])]
+    some = list(range(SLOTS))[-batch:]
+    for at in range(1, 8):
+        for slot, row in zip(some, stream.decode(some, torch.cat(codes)[some, :, at : at + 1]), strict=True):
+            heard[slot].append(row)
+    for slot in set(range(SLOTS)) - set(some):
+        heard[slot].append(stream.decode([slot], codes[slot][:, :, 1:])[0])
+    for slot in range(SLOTS):
+        assert_same(torch.cat(heard[slot]), whole(codec, codes[slot]))
 
 
 def test_slots_as_a_tensor(codec: MimiModel) -> None:
