@@ -111,7 +111,7 @@ class CausalConv:
         conv = self._conv
         if conv.groups == 1 and conv.dilation[0] == 1 and weights_outweigh(conv, x):
             return _conv_as_matmul(x, conv)
-        return conv(x)  # type: ignore[no-any-return]
+        return conv(x)
 
 
 class TransposedConv:
@@ -156,7 +156,7 @@ class PassStateless:
         self._module = module
 
     def __call__(self, x: Tensor, state: PassState) -> Tensor:
-        return self._module(x)  # type: ignore[no-any-return]
+        return self._module(x)
 
 
 Layer = CausalConv | TransposedConv | Residual | PassStateless
@@ -259,7 +259,7 @@ class WindowedTransformer:
         q = attention.q_proj(x).view(shape).transpose(1, 2)  # (B, heads, N, dim)
         k = attention.k_proj(x).view(shape).transpose(1, 2)  # (B, kv_heads, N, dim)
         v = attention.v_proj(x).view(shape)  # (B, N, kv_heads, dim)
-        q, k = apply_rotary_pos_emb(q, k, *cos_sin)  # type: ignore[no-untyped-call]
+        q, k = apply_rotary_pos_emb(q, k, *cos_sin)
         columns = torch.remainder(at, self._length)  # (B, N)
         ring[ids[:, None], :, :, columns] = torch.stack(
             [k.transpose(1, 2), v], dim=2
@@ -268,4 +268,4 @@ class WindowedTransformer:
         y = F.scaled_dot_product_attention(
             q, keys, values, attn_mask=visible, scale=attention.scaling, enable_gqa=self._grouped
         )
-        return attention.o_proj(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return attention.o_proj(y.transpose(1, 2).flatten(2))
