@@ -1,4 +1,7 @@
-"""The command line: `sesame-server` and `python -m runpod_server`. Exit codes: 0 stopped, 1 cannot start."""
+"""The command line: `sesame-server` and `python -m runpod_server`: serve, say, doctor.
+
+Exit codes: 0 done or stopped, 1 failed, with a sentence on stderr; 2 a command line that cannot be read.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,16 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
+from runpod_server import client, doctor
 from runpod_server.app import choose_engine, listen, serve
-from runpod_server.errors import StartError
-from runpod_server.settings import Settings, load_settings
+from runpod_server.audio import wav
+from runpod_server.errors import ClientError, ServerError, StartError
+from runpod_server.settings import Settings, Surroundings, load_settings
 
 cli = typer.Typer(
     add_completion=False, help="The speech server: text in, 24 kHz speech out, over a WebSocket."
@@ -37,6 +43,69 @@ def serve_command(
     run_server(host=host, port=port, engine=engine, log_level=log_level)
 
 
+@cli.command("say")
+def say_command(
+    text: Annotated[str, typer.Argument(help="What to say.")],
+    url: Annotated[str, typer.Option(help="The server; default: this machine's, at PORT.")] = "",
+    out: Annotated[Path, typer.Option(help="WAV file to write.")] = Path("say.wav"),
+    speaker: Annotated[int, typer.Option(min=0, max=9, help="Who says it.")] = 0,
+    voice: Annotated[str | None, typer.Option(help="A named voice, instead of a speaker.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Equal seeds give equal sound.")] = None,
+    key: Annotated[str | None, typer.Option(help="The server's key; default: SESAME_API_KEY.")] = None,
+) -> None:
+    """Let a running server say something, over its WebSocket, and keep the sound."""
+    fields = {"text": text, "speaker_id": speaker, "voice": voice, "seed": seed}
+    request = {name: value for name, value in fields.items() if value is not None}
+    try:
+        settings = load_settings()
+        server = url or f"http://127.0.0.1:{settings.port}"
+        spoken, engine = asyncio.run(_spoken(server, request, key or settings.api_key))
+        out.write_bytes(wav(spoken.pcm16))
+    except ServerError as error:
+        _fail(error)
+    except OSError as error:
+        _fail(ClientError(f"{out} cannot be written ({error}): name another file with --out"))
+    typer.echo(
+        f"{out}: {spoken.audio_ms / 1000:.2f} s of speech in {spoken.total_ms / 1000:.2f} s, first sound "
+        f"after {spoken.first_audio_ms} ms (engine {engine})"
+    )
+    if engine == "preview":
+        typer.echo("this is the preview voice, not CSM: run `sesame-server doctor` on the server", err=True)
+
+
+async def _spoken(url: str, request: dict[str, object], key: str | None) -> tuple[client.Spoken, str]:
+    """The utterance, and the engine that spoke it."""
+    spoken = await client.speak(url, request, api_key=key)
+    if not spoken.pcm16:
+        raise ClientError(f"the server ended ({spoken.reason}) without a sound")
+    try:
+        engine = str((await client.health(url, api_key=key)).get("engine", "unknown"))
+    except ClientError as error:
+        engine = f"unknown: {error}"
+    return spoken, engine
+
+
+@cli.command("doctor")
+def doctor_command(
+    engine: Annotated[str | None, typer.Option(help="Judge for this engine; ENGINE.")] = None,
+    offline: Annotated[bool, typer.Option(help="Do not ask the model hub.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
+) -> None:
+    """Can this machine serve? What it has and lacks, and what to do about it. Exit code 1: it cannot."""
+    try:
+        found = doctor.diagnose(load_settings(engine=engine), Surroundings(), network=not offline)
+    except StartError as error:
+        found = [doctor.Check("settings", "fail", str(error), "mend the environment or .env")]
+    typer.echo(doctor.as_json(found) if as_json else doctor.as_table(found))
+    if not doctor.passed(found):
+        raise typer.Exit(1)
+
+
+def _fail(error: ServerError) -> NoReturn:
+    typer.echo(f"speech server: {error}", err=True)
+    raise typer.Exit(1) from error
+
+
 def run_server(**overrides: object) -> None:
     """Serve in this process. Raises typer.Exit(1), with a sentence on stderr, when it cannot start."""
     try:
@@ -47,8 +116,7 @@ def run_server(**overrides: object) -> None:
         with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
             runner.run(_serve_until_signal(settings))
     except StartError as error:
-        typer.echo(f"speech server: {error}", err=True)
-        raise typer.Exit(1) from error
+        _fail(error)
 
 
 async def _serve_until_signal(settings: Settings) -> None:

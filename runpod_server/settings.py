@@ -44,6 +44,29 @@ class Settings(BaseSettings):
         return self.sesame_api_key.get_secret_value() if self.sesame_api_key else None
 
 
+class Surroundings(BaseSettings):
+    """Variables that belong to other programs: the model hub's library and the pod. Not read from `.env`,
+    as they do not read it either."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
+
+    hf_home: Path = Path("~/.cache/huggingface")
+    hf_hub_cache: Path | None = None
+    hf_endpoint: str = "https://huggingface.co"
+    hf_hub_offline: str = ""
+    runpod_pod_id: str = ""
+
+    @property
+    def hub_cache(self) -> Path:
+        """Where downloaded models lie."""
+        return (self.hf_hub_cache or self.hf_home / "hub").expanduser()
+
+    @property
+    def offline(self) -> bool:
+        """Whether the hub's library was told to stay off the network."""
+        return self.hf_hub_offline.upper() in ("1", "ON", "YES", "TRUE")
+
+
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment and `.env`, with overrides (None: not given) from the command line.
 
