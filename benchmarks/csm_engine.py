@@ -1,8 +1,8 @@
 """Frames a second of the batched CSM runner beside transformers' own generate: one run, one thread.
 
 Random weights: speed does not depend on them. Both sample with temperature 0.9 and top-k 50, and before
-anything is timed both must give the same greedy codes. A round times every contender once, prefill and all; the
-median round counts. On a CPU the same is told by processor time, which other programs disturb less.
+anything is timed both must give the same greedy codes. A round times every contender once, prefill and all;
+the median counts. On a CPU the same is told by processor time too, which other programs disturb less.
 
     python benchmarks/csm_engine.py                      # the middle size, 16 streams, CPU, float32
     python benchmarks/csm_engine.py --size 1b --device cuda --dtype bfloat16 --streams 64
@@ -118,9 +118,16 @@ def measure(csm: LoadedCsm, streams: int, frames: int, rounds: int) -> dict[str,
             wall_s, cpu_s = seconds(work)
             wall[name].append(count * frames / wall_s)
             cpu[name].append(count * frames / cpu_s)
-    single, batch, one, many = (statistics.median(rates) for rates in wall.values())
-    found = {
-        "same_greedy_codes": same,
+    found = {"same_greedy_codes": same, **summary(list(wall.values())), "rates": wall}
+    if csm.device.type == "cpu":
+        found["by_cpu_time"] = summary(list(cpu.values()))
+    return found
+
+
+def summary(rates: list[list[float]]) -> dict[str, float]:
+    """Medians and ratios, from the rounds of the four contenders in their order."""
+    single, batch, one, many = (statistics.median(rounds) for rounds in rates)
+    return {
         "generate_1_frames_per_s": round(single, 2),
         "generate_batch_frames_per_s": round(batch, 2),
         "runner_1_frames_per_s": round(one, 2),
@@ -128,19 +135,7 @@ def measure(csm: LoadedCsm, streams: int, frames: int, rounds: int) -> dict[str,
         "speedup_over_generate": round(many / single, 2),
         "speedup_over_generate_batch": round(many / batch, 2),
         "speedup_1_stream": round(one / single, 2),
-        "rounds": {name: [round(rate, 2) for rate in rates] for name, rates in wall.items()},
     }
-    if csm.device.type == "cpu":
-        single, batch, one, many = (statistics.median(rates) for rates in cpu.values())
-        found["by_cpu_time"] = {
-            "generate_1_frames_per_s": round(single, 2),
-            "generate_batch_frames_per_s": round(batch, 2),
-            "runner_1_frames_per_s": round(one, 2),
-            "runner_frames_per_s": round(many, 2),
-            "speedup_over_generate": round(many / single, 2),
-            "speedup_over_generate_batch": round(many / batch, 2),
-        }
-    return found
 
 
 def main() -> None:
@@ -160,7 +155,7 @@ def main() -> None:
     config = csm_1b_config() if given.size == "1b" else middle_config()
     csm = random_csm(config, device=given.device, dtype=getattr(torch, given.dtype))
     found = measure(csm, given.streams, given.frames, given.rounds)
-    for name, rates in found["rounds"].items():
+    for name, rates in found["rates"].items():
         rate = statistics.median(rates)
         print(f"{name:24} {rate:9.2f} frames/s = {rate * FRAME_S:7.2f} x real time")
     print(f"{given.streams} streams against generate: {found['speedup_over_generate']} x")

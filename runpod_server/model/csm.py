@@ -116,6 +116,10 @@ class CsmRunner:
         self._has_pending[slot] = False
         self._set_length(slot, 0)
 
+    def drop_input(self, slot: int) -> None:
+        """Forget the input the slot would go on from, as of a frame made after its end; what it read stays."""
+        self._has_pending[slot] = False
+
     def begin(self, slot: int, sampling: Sampling) -> None:
         """Sampling of the utterance to come. Its frames count from 0, whatever the slot holds."""
         row = self._rows.row(slot)

@@ -79,6 +79,11 @@ class MimiStream:
             )
 
     @property
+    def spare_slot(self) -> int:
+        """Takes, on a GPU, the codes of streams that are not to move on; its sound means nothing."""
+        return self.slots
+
+    @property
     def bytes_per_slot(self) -> int:
         """Memory one more slot costs."""
         state = (self._rows, self._transformer.ring, self._positions)

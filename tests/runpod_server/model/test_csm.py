@@ -274,7 +274,7 @@ def test_sampled_codes_depend_on_the_seed_alone(runner: CsmRunner, streams: list
         runner.begin(slot, sampling)
         runner.prefill(slot, streams[-1].embeds)
     together: dict[int, list[Tensor]] = {0: [], 2: [], 3: [], 4: []}
-    schedule = [[4, 2], [4], [4, 2, 0, 3], [3], [0, 2]] + [[4, 2, 0, 3]] * 5
+    schedule = [[4, 2], [4], [4, 2, 0, 3], [3], [0, 2], [4, 2, 0], [3, 0, 2]] + [[4, 2, 0, 3]] * 5
     for slots in schedule:
         for slot, codes in zip(slots, runner.step(slots).codes, strict=True):
             together[slot].append(codes)
