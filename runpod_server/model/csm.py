@@ -117,7 +117,7 @@ class CsmRunner:
         self._set_length(slot, 0)
 
     def drop_input(self, slot: int) -> None:
-        """Forget the input the slot would go on from, as of a frame made after its end; what it read stays."""
+        """Forget the input the slot would go on from, as of a frame past its end; what it read stays."""
         self._has_pending[slot] = False
 
     def begin(self, slot: int, sampling: Sampling) -> None:
