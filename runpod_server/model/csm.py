@@ -253,13 +253,12 @@ class CsmRunner:
     def _frame(self, bucket: int, window: int) -> None:
         """One frame of the first `bucket` rows. Touches the device alone: this is what a graph captures.
 
-        Rows that do not advance ride along: they write to the scratch position, and all they hold stays.
+        Rows that do not advance ride along: they write one position that their own next step writes again.
         """
         network, advance = self._network, self._advance[:bucket]
         pending, position = self._pending[:bucket], self._position[:bucket]
         draws = self._sampling.draws(self._frames_made[:bucket], self.shapes.codebooks)
-        write_at = torch.where(advance, position, self._cache.scratch)
-        state = network.backbone(self._cache, pending.clone(), write_at, window)
+        state = network.backbone(self._cache, pending.clone(), position, window)
         codes = network.frame_codes(state, draws, self._sampling.choose)  # (B, 32)
         self._codes[:bucket] = codes
         self._is_eos[:bucket] = (codes == self.shapes.eos_code).all(dim=1)

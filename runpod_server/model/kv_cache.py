@@ -17,14 +17,13 @@ from runpod_server.model.config import StackShapes
 class KvCache:
     """Keys and values, (layers, 2, rows, kv_heads, positions + 1, head_dim).
 
-    The one position more, `scratch`, takes the writes of rows that ride along in a bucket without moving on.
+    The one position more takes the write of a full row that rides along in a bucket.
     """
 
     def __init__(
         self, shapes: StackShapes, rows: int, positions: int, device: torch.device, dtype: torch.dtype
     ) -> None:
         heads, dim = shapes.kv_heads, shapes.head_dim
-        self.scratch = positions
         self.data = torch.zeros(shapes.layers, 2, rows, heads, positions + 1, dim, device=device, dtype=dtype)
         self._flat = self.data.view(shapes.layers, -1, dim)  # one line a (2, row, head, position)
         keys_or_values = torch.arange(2, device=device).view(1, 2, 1)

@@ -30,7 +30,7 @@ from runpod_server.model.weights import LoadedCsm, random_csm
 GREEDY = Sampling(temperature=0)
 FRAMES = 18
 SLOTS = 5  # buckets 1, 2, 4 and 5
-TEXT_LENGTHS = (1, 2, 9, 30)
+TEXT_LENGTHS = (1, 2, 60, 30)  # the third outgrows the first window, of 64 positions
 
 
 @dataclass(frozen=True)
