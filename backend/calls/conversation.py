@@ -295,6 +295,10 @@ class Conversation:
         self._turn += 1
         return self._turn - 1
 
+    def record_last_words(self, ended: TurnEnded) -> None:
+        """The caller said this as the line ended: it is kept, though nobody answers any more."""
+        self._record_caller(ended)
+
     def _record_caller(self, ended: TurnEnded) -> None:
         if not ended.text:
             return

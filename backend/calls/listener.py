@@ -12,7 +12,15 @@ from collections.abc import Callable
 from backend.calls.ports import Clock, Transcriber, VoiceDetector
 from backend.core.g711 import BYTES_PER_MS, RATE_HZ, Codec
 from backend.core.loudness import NoiseFloor
-from backend.core.turns import SpeechPaused, TurnEvent, TurnPolicy, TurnTaker, wait_ms
+from backend.core.turns import (
+    SpeechPaused,
+    SpeechResumed,
+    TurnEnded,
+    TurnEvent,
+    TurnPolicy,
+    TurnTaker,
+    wait_ms,
+)
 from backend.errors import HearingError
 
 WINDOW_MS = 32.0
@@ -42,6 +50,7 @@ class Listener:
         self._codec, self._detector, self._transcriber = codec, detector, transcriber
         self._clock, self._tasks = clock, tasks
         self._agent_speaking, self._on_event, self._on_deaf = agent_speaking, on_event, on_deaf
+        self._recognition: asyncio.Task[None] | None = None
         self._floor = NoiseFloor()
         self._audio = bytearray()
         self._samples = 0
@@ -69,15 +78,30 @@ class Listener:
         self._check()
         self._watch_line()
 
+    async def last_words(self) -> TurnEnded | None:
+        """What the caller was saying when the line ended; None if nothing. Raises HearingError."""
+        if not self.turns.speaking:
+            return None
+        self._drop_recognition()
+        text = await self._transcriber.transcribe(bytes(self._audio))
+        started_ms, ended_ms = self.turns.span_ms
+        return TurnEnded(text, started_ms, ended_ms, self._clock(), 0.0)
+
     def close(self) -> None:
         """No more events."""
         self._closed = True
+        self._drop_recognition()
         self._stop_timer()
         self._watch_line()
 
     def _handle(self, event: TurnEvent) -> None:
+        if isinstance(event, SpeechPaused | SpeechResumed):
+            # One recognition a caller: of a monologue, each pause would otherwise add the whole once more,
+            # and the recogniser serves every call.
+            self._drop_recognition()
         if isinstance(event, SpeechPaused):
-            self._tasks.create_task(self._recognise(event.pause, bytes(self._audio)), name="recognise")
+            work = self._recognise(event.pause, bytes(self._audio))
+            self._recognition = self._tasks.create_task(work, name="recognise")
         else:
             self._on_event(event)
 
@@ -96,6 +120,11 @@ class Listener:
         delay_ms = wait_ms(text, self.turns.expects, self.turns.policy)
         self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self._check)
         self._check()
+
+    def _drop_recognition(self) -> None:
+        if self._recognition is not None:
+            self._recognition.cancel()
+            self._recognition = None
 
     def _check(self) -> None:
         ended = self.turns.due(self._clock())

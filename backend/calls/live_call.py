@@ -49,6 +49,7 @@ _MAX_INBOX = 200
 _APOLOGY = "I'm sorry, we are having a technical problem. Please call again later. Goodbye."
 _APOLOGY_S = 10.0  # at most; mostly the carrier says when it has spoken
 _STORE_TRIES = 4
+_LAST_WORDS_S = 4.0
 
 
 class LiveCall:
@@ -471,11 +472,22 @@ class LiveCall:
         self.error = self.error or str(error)
 
     async def _stop_talking(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
         if self._talk is not None:
             self._talk.cancel()
             await asyncio.wait([self._talk], timeout=2.0)
+        if self._listener is not None and self._conversation is not None:
+            await self._keep_last_words(self._listener, self._conversation)
+            self._listener.close()
+
+    async def _keep_last_words(self, listener: Listener, conversation: Conversation) -> None:
+        try:
+            async with asyncio.timeout(_LAST_WORDS_S):
+                if (ended := await listener.last_words()) is not None:
+                    conversation.record_last_words(ended)
+        except TimeoutError:
+            log.warning("call %s: the caller's last words were not recognised in time", self.record.id)
+        except HearingError as error:
+            self._deaf(error)
 
 
 def _now() -> datetime:

@@ -7,6 +7,7 @@ sockets; time is an argument, milliseconds on any monotonic clock.
 
 from __future__ import annotations
 
+import audioop
 from collections import deque
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ _GUESS_MS_PER_CHARACTER = 62.0  # English at a telephone agent's pace, for speec
 _MARK_PATIENCE_MS = 1_000.0  # a mark overdue by more is lost; the clock is believed instead
 _DRY_MS = 2.0 * FRAME_MS  # with less than this at the carrier, a short frame goes out padded
 _TIMER_SLACK_MS = 1.0  # a timer that wakes a hair early must not spin
+
+_STEP_BYTES = 10 * BYTES_PER_MS
+_SILENT_BELOW = 300  # of 32768, −41 dB: softer than the softest consonant
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class _Piece:
     text: str
     start: int  # byte offsets in everything ever pushed: its audio so far is start to stop
     stop: int
+    voiced_stop: int = 0  # where its last sound ends: a voice trails off into silence that holds no word
     ended: bool = False  # no more audio comes
     last: bool = False  # of its utterance
 
@@ -105,8 +110,11 @@ class Playout:
             return
         self._pending += g711
         self._pushed += len(g711)
-        if not self._pieces[-1].ended:
-            self._pieces[-1].stop = self._pushed
+        piece = self._pieces[-1]
+        if not piece.ended:
+            piece.stop = self._pushed
+            if voiced := self._voiced_bytes(g711):
+                piece.voiced_stop = self._pushed - len(g711) + voiced
 
     def end(self) -> None:
         """The current piece has all its audio; a mark follows it. Without one, as after `clear`: nothing."""
@@ -281,11 +289,19 @@ class Playout:
 
     def _share(self, piece: _Piece, played: float) -> float:
         """How much of a piece's text was heard, 0-1; its length is a guess while its audio still comes."""
-        total = float(piece.stop - piece.start)
+        total = float((piece.voiced_stop or piece.stop) - piece.start)
         if not piece.ended:
             total = max(total, len(piece.text) * _GUESS_MS_PER_CHARACTER * BYTES_PER_MS)
         heard = min(played, piece.stop) - piece.start
         return heard / total if heard > 0 else 0.0
+
+    def _voiced_bytes(self, g711: bytes) -> int:
+        """How far into this audio its last sound is, in steps of 10 ms; 0 where there is none."""
+        pcm16 = self.codec.decode(g711)
+        for at in range(len(g711) - 1 - (len(g711) - 1) % _STEP_BYTES, -1, -_STEP_BYTES):
+            if audioop.max(pcm16[2 * at : 2 * (at + _STEP_BYTES)], 2) > _SILENT_BELOW:
+                return min(len(g711), at + _STEP_BYTES)
+        return 0
 
     def _name(self, kind: str, number: int) -> str:
         return f"{self.generation}:{kind}:{number}"

@@ -124,6 +124,11 @@ class TurnTaker:
         """Whether a caller's turn is under way, its pauses included."""
         return self._state != "quiet"
 
+    @property
+    def span_ms(self) -> tuple[float, float]:
+        """When the turn under way began, and when its last speech so far ended."""
+        return self._started_ms, self._last_speech_ms
+
     def window(
         self, probability: float, start_ms: float, end_ms: float, *, agent_speaking: bool, loud: bool = False
     ) -> list[TurnEvent]:
