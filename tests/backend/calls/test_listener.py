@@ -375,3 +375,26 @@ async def test_real_silence_and_hiss_are_no_turn(real_ears: Transcriber) -> None
         await e.hear(QUIET, 1000)
         await e.hear(hiss)
         assert e.events == []
+
+
+async def test_a_monologue_keeps_the_recogniser_busy_once_at_most() -> None:
+    recogniser = Recogniser("one", "one two", "one two three")
+    recogniser.gate.clear()
+    async with ears(recogniser) as listening:
+        for _ in range(3):
+            await listening.hear(LOUD, 600)
+            await listening.hear(QUIET, 240)
+        waiting = [task for task in asyncio.all_tasks() if task.get_name() == "recognise" and not task.done()]
+        assert len(waiting) == 1
+        recogniser.gate.set()
+        assert (await listening.until_ended()).text == "one two three"
+
+
+async def test_the_last_words_of_a_line_that_ended_are_recognised() -> None:
+    recogniser = Recogniser("please call me back")
+    async with ears(recogniser) as listening:
+        assert await listening.listener.last_words() is None
+        await listening.hear(LOUD, 700)
+        last = await listening.listener.last_words()
+        assert last is not None and last.text == "please call me back"
+        assert 0 <= last.started_ms < last.speech_ended_ms <= listening.now_ms
