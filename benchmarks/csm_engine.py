@@ -118,7 +118,8 @@ def measure(csm: LoadedCsm, streams: int, frames: int, rounds: int) -> dict[str,
             wall_s, cpu_s = seconds(work)
             wall[name].append(count * frames / wall_s)
             cpu[name].append(count * frames / cpu_s)
-    found = {"same_greedy_codes": same, **summary(list(wall.values())), "rates": wall}
+    rounded = {name: [round(rate, 2) for rate in rates] for name, rates in wall.items()}
+    found = {"same_greedy_codes": same, **summary(list(wall.values())), "rates": rounded}
     if csm.device.type == "cpu":
         found["by_cpu_time"] = summary(list(cpu.values()))
     return found
