@@ -233,8 +233,9 @@ async def test_no_process_outlives_the_demo(tmp_path: Path, number: signal.Signa
     try:
         await until(all_started, within_s=25)
         run.send_signal(number)
-        await asyncio.to_thread(run.communicate, timeout=20)
+        await asyncio.to_thread(run.communicate, timeout=30)
         assert run.returncode == (130 if number == signal.SIGINT else -number)
         await until(all_gone, within_s=25)
     finally:
         run.kill()
+        await asyncio.to_thread(run.communicate)
