@@ -195,6 +195,15 @@ def processes_in(folder: Path) -> list[int]:
 
 
 def voice_agent(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    # A test run in the background of a shell ignores Ctrl-C, and would hand that on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return _voice_agent(*arguments, **options)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _voice_agent(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "backend.cli", *arguments],
         cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
