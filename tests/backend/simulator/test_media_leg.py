@@ -165,6 +165,7 @@ async def test_a_dropped_socket_does_not_end_the_call_and_streaming_can_begin_ag
 
 async def test_the_backend_closing_the_socket_stops_the_stream_only(stand_in):
     ccid, stream = await stand_in.answered()
+    await stream.until("media", count=5)
     await stream.socket.close()
     await stand_in.webhooks.wait("streaming.stopped")
     assert (await stand_in.http.get(f"/sim/calls/{ccid}")).json()["state"] == "answered"
