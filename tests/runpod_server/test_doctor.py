@@ -93,6 +93,15 @@ def test_a_machine_without_torch(engine: str, state: str, why: str, judged: Judg
         (replace(READY, gpus=(replace(H200, free_mib=2000),)), {}, "fail", "2.0 of 140.4 GiB", "nvidia-smi"),
         (replace(READY, gpus=(replace(H200, free_mib=8000),)), {}, "warn", "7.8 of", "MAX_STREAMS"),
         (replace(READY, gpus=(replace(H200, free_mib=0),)), {}, "ok", "NVIDIA H200", ""),
+        (
+            replace(
+                READY, gpus=(replace(H200, free_mib=2000),), port_answers="healthy", port_problem="taken"
+            ),
+            {},
+            "ok",
+            "2.0 of",
+            "",
+        ),
     ],
 )
 def test_gpus(
