@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import uvicorn
 
@@ -17,6 +18,9 @@ from runpod_server.api.connections import Connections
 from runpod_server.api.metrics import Metrics
 from runpod_server.api.session import SEND_DEADLINE_S
 from runpod_server.api.utterance import Service
+from runpod_server.engine.csm import chunked_engine, csm_engine
+from runpod_server.engine.csm_here import why_not_csm
+from runpod_server.engine.csm_source import CsmSource
 from runpod_server.engine.preview import PreviewEngine
 from runpod_server.engine.request import Engine
 from runpod_server.errors import EngineUnavailable, PortUnavailable, StartError
@@ -33,19 +37,41 @@ _DEAD_PEER_MS = 60_000
 
 
 def choose_engine(settings: Settings) -> Engine:
-    """The engine that ENGINE names; empty: what this machine can run. Raises EngineUnavailable."""
-    if settings.engine in ("csm", "csm-chunked"):
-        raise EngineUnavailable(
-            f"ENGINE={settings.engine}: this version has no CSM engine yet, only ENGINE=preview. CSM will "
-            "want a GPU, pip install 'sesame-telephony[csm]', and the weights of "
-            f"CSM_MODEL={settings.csm_model} (accept their licence, then set HF_TOKEN)."
+    """The engine that ENGINE names; empty: what this machine can run. Loads nothing yet.
+
+    Raises EngineUnavailable.
+    """
+    references = VoiceStore.open(settings.voices_dir)
+    name, why = settings.engine, ""
+    if not name:
+        missing = why_not_csm(
+            settings.csm_model, device=settings.device, has_token=settings.hf_token is not None
         )
-    why = "" if settings.engine else "ENGINE is empty, and this version has no CSM engine yet"
-    return PreviewEngine(
-        max_streams=settings.max_streams,
-        max_queue=settings.max_queue,
-        why=why,
-        references=VoiceStore.open(settings.voices_dir),
+        name, why = ("csm", "") if missing is None else ("preview", f"ENGINE is empty, and {missing}")
+    if name == "preview":
+        return PreviewEngine(
+            max_streams=settings.max_streams, max_queue=settings.max_queue, why=why, references=references
+        )
+    return _csm_engine(name, settings, references)
+
+
+def _csm_engine(name: str, settings: Settings, references: VoiceStore) -> Engine:
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        raise EngineUnavailable(
+            f"ENGINE={name} needs torch and transformers: pip install 'sesame-telephony[csm]', or set "
+            "ENGINE=preview"
+        )
+    source = CsmSource(
+        settings.csm_model,
+        device=settings.device,
+        dtype=settings.dtype,
+        token=settings.hf_token.get_secret_value() if settings.hf_token else None,
+        cuda_graphs=settings.cuda_graphs,
+    )
+    if name == "csm-chunked":
+        return chunked_engine(source, max_queue=settings.max_queue, references=references)
+    return csm_engine(
+        source, max_streams=settings.max_streams, max_queue=settings.max_queue, references=references
     )
 
 

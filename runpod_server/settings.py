@@ -23,6 +23,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     device: str = ""
     dtype: str = ""
+    cuda_graphs: bool = True
     max_streams: int = Field(32, ge=1, le=1024)
     max_queue: int = Field(64, ge=0, le=10_000)
     max_text_chars: int = Field(4096, ge=1, le=100_000)

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 MAX_QUEUED_REQUESTS = 8  # behind the running one; the next is answered `busy`
 SEND_DEADLINE_S = 30.0  # a client that takes nothing for this long is gone
 _CLOSE_DEADLINE_S = 2.0
+_MAX_CONTEXTS = 16  # conversations of one connection; one more, and the oldest is forgotten
 
 
 class Dialect(Protocol):
@@ -75,6 +76,7 @@ class Session:
         self._queued: list[_Waiting] = []
         self._running: _Waiting | None = None
         self._utterance: Utterance | None = None
+        self._contexts: dict[str, None] = {}  # the latest last
         self._over = asyncio.Event()
         self._close_with: tuple[int, str] | None = None
 
@@ -86,6 +88,8 @@ class Session:
             await self._over.wait()
             reader.cancel()
             runner.cancel()
+        for context_id in self._contexts:
+            self._service.engine.forget(context_id)
         if self._close_with is not None:
             await self._close(*self._close_with)
 
@@ -150,6 +154,7 @@ class Session:
                 never_begun = Summary(waiting.item.request.request_id, "cancelled", 0, None, 0)
                 await self._send(self._dialect.done(never_begun))
                 return
+            self._note_context(waiting.item.request.context_id)
             with self._service.speak(waiting.item, endpoint=self._dialect.endpoint) as utterance:
                 self._utterance = utterance
                 await self._deliver(utterance, waiting.item.request.request_id)
@@ -157,6 +162,17 @@ class Session:
             await self._send(self._dialect.error(error, waiting.request_id))
         finally:
             self._utterance = None
+
+    def _note_context(self, context_id: str | None) -> None:
+        """Conversations end with their connection."""
+        if context_id is None:
+            return
+        self._contexts.pop(context_id, None)
+        self._contexts[context_id] = None
+        if len(self._contexts) > _MAX_CONTEXTS:
+            oldest = next(iter(self._contexts))
+            del self._contexts[oldest]
+            self._service.engine.forget(oldest)
 
     async def _deliver(self, utterance: Utterance, request_id: str) -> None:
         await self._send(self._dialect.queued(request_id))

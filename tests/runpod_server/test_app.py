@@ -17,8 +17,19 @@ def test_auto_is_preview_and_says_so(settings: Callable[..., Settings]) -> None:
 
 
 @pytest.mark.parametrize("name", ["csm", "csm-chunked"])
-def test_csm_says_what_it_would_need(name: str, settings: Callable[..., Settings]) -> None:
-    with pytest.raises(EngineUnavailable, match=f"ENGINE={name}.*GPU.*CSM_MODEL=sesame/csm-1b"):
+def test_csm_is_chosen_by_name_and_loads_nothing_yet(name: str, settings: Callable[..., Settings]) -> None:
+    pytest.importorskip("torch")
+    engine = choose_engine(settings(engine=name, max_streams=7))
+    assert (engine.name, engine.model, engine.status().state) == (name, "sesame/csm-1b", "loading")
+    assert engine.status().capacity == (7 if name == "csm" else 1)
+
+
+@pytest.mark.parametrize("name", ["csm", "csm-chunked"])
+def test_csm_without_torch_says_what_to_install(
+    name: str, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runpod_server.app.find_spec", lambda _: None)
+    with pytest.raises(EngineUnavailable, match=f"ENGINE={name}.*pip install.*csm"):
         choose_engine(settings(engine=name))
 
 

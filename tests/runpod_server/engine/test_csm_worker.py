@@ -1,0 +1,356 @@
+"""The worker's decisions on a stage that only counts: no torch, every frame granted one by one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runpod_server.engine.csm_request import Asked
+from runpod_server.engine.csm_worker import Delivery, Rules, Worker
+from runpod_server.errors import BadRequest, EngineUnavailable, GenerationFailed, OutOfMemory, StartError
+
+DEADLINE_S = 10.0
+FRAME = bytes(3840)
+
+
+@dataclass(eq=False)
+class Listener:
+    """Takes all it gets at once, unless it is slow."""
+
+    is_slow: bool = False
+    taken_ms: float = 0.0
+    paused: bool = False
+    pieces: list[bytes] = field(default_factory=list)
+    end: Any = None
+    over: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def frames(self) -> float:
+        return len(b"".join(self.pieces)) / len(FRAME)
+
+
+@dataclass
+class Frame:
+    codes: Any
+    is_eos: bool
+    pcm16: bytes = FRAME
+    loudness: float = 0.1
+
+
+class CountingStage:
+    """Speaks one frame a letter, then ends; "!" never ends, "quiet" is silent, others fail as they say."""
+
+    device = "cpu"
+    max_positions = 2048
+
+    def __init__(self, slots: int, lag: int = 0) -> None:
+        self.slots, self.lag = slots, lag
+        self.log: list[tuple[Any, ...]] = []
+        self.text: dict[int, str] = {}
+        self.made: dict[int, int] = {}
+        self.granted = threading.Semaphore(0)
+        self.held_back = False
+        self.room = 10_000
+
+    def open(self, slot: int) -> None:
+        self.log.append(("open", slot))
+
+    def read(
+        self, slot: int, voice: Any, said: Sequence[Any], speaker: int, text: str, *, frames: int
+    ) -> None:
+        self.log.append(("read", slot, tuple(said), text))
+        if text == "too long":
+            raise BadRequest("too long", field="text")
+        if text == "no memory":
+            raise OutOfMemory("no memory")
+        self.text[slot] = text
+
+    def read_on(self, slot: int, speaker: int, text: str, *, frames: int, ended: bool) -> bool:
+        if self.room < len(text):
+            return False
+        self.log.append(("read_on", slot, text, ended))
+        self.text[slot] = text
+        return True
+
+    def take_back(self, slot: int) -> None:
+        self.log.append(("take_back", slot))
+
+    def begin(self, slot: int, *, temperature: float, top_k: int, seed: int) -> None:
+        self.log.append(("begin", slot, seed))
+        self.made[slot] = 0
+
+    def frames_left(self, slot: int) -> int:
+        return 1000
+
+    def said(self, speaker: int, text: str, codes: Sequence[Any]) -> tuple[Any, int]:
+        return (text, len(codes)), len(codes)
+
+    def step(self, slots: Sequence[int]) -> list[Frame]:
+        if self.held_back:
+            assert self.granted.acquire(timeout=DEADLINE_S)
+        self.log.append(("step", tuple(slots)))
+        frames = []
+        for slot in slots:
+            text = self.text[slot]
+            if text == "breaks":
+                raise RuntimeError("a shape is wrong")
+            ended = self.made[slot] >= len(text) and not text.endswith("!")
+            loudness = 0.0 if text.startswith("quiet") and self.made[slot] >= 5 else 0.1
+            frames.append(Frame(np.zeros(2), ended, loudness=float("nan") if text == "nan" else loudness))
+            self.made[slot] += 1
+        return frames
+
+    def collect(self, frames: list[Frame]) -> list[Frame]:
+        return frames
+
+    def steps_of(self, slot: int) -> int:
+        return sum(entry[0] == "step" and slot in entry[1] for entry in self.log)
+
+
+class Hub:
+    def __init__(self) -> None:
+        self.is_ready = threading.Event()
+        self.failure: StartError | None = None
+        self.is_dead = threading.Event()
+
+    def post(self, batch: list[Delivery]) -> None:
+        for delivery in batch:
+            listener: Any = delivery.listener
+            if delivery.pcm16:
+                listener.pieces.append(delivery.pcm16)
+                if not listener.is_slow:
+                    listener.taken_ms += len(delivery.pcm16) / 48
+            if delivery.end is not None:
+                listener.end = delivery.end
+                listener.over.set()
+
+    def ready(self, device: str | None, failure: StartError | None) -> None:
+        self.failure = failure
+        self.is_ready.set()
+
+    def died(self) -> None:
+        self.is_dead.set()
+
+
+@dataclass
+class Running:
+    worker: Worker
+    stage: CountingStage
+    hub: Hub
+
+    def say(self, text: str, *more: str, **fields: Any) -> Listener:
+        listener = fields.pop("listener", None) or Listener()
+        plain = {
+            "speaker_id": 0,
+            "voice": None,
+            "temperature": 0.9,
+            "top_k": 50,
+            "seed": 1,
+            "max_samples": None,
+            "context_id": None,
+        }
+        asked = Asked(request_id=text, parts=(text, *more), **(plain | fields))
+        self.worker.begin(listener, asked)
+        return listener
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Running]]:
+    workers: list[Worker] = []
+
+    def make(slots: int = 4, lag: int = 0, stage: Any = None) -> Running:
+        stage = stage or CountingStage(slots, lag)
+        hub = Hub()
+        worker = Worker(lambda: stage, hub, rules=Rules(frame_limit=lambda text: 60), clock_s=lambda: 0.0)  # type: ignore[arg-type]
+        workers.append(worker)
+        worker.launch()
+        assert hub.is_ready.wait(DEADLINE_S)
+        return Running(worker, stage, hub)
+
+    yield make
+    for worker in workers:
+        assert worker.close(DEADLINE_S)
+
+
+def ended(*listeners: Listener) -> None:
+    for listener in listeners:
+        assert listener.over.wait(DEADLINE_S)
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_every_request_gets_all_its_frames(run: Callable[..., Running], lag: int) -> None:
+    running = run(lag=lag)
+    texts = ["a", "four", "eleven char"]
+    listeners = [running.say(text) for text in texts]
+    ended(*listeners)
+    assert [listener.frames for listener in listeners] == [len(text) for text in texts]
+    assert {listener.end for listener in listeners} == {"eos"}
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_at_most_one_prompt_is_read_between_two_frames(run: Callable[..., Running], lag: int) -> None:
+    running = run(lag=lag)
+    ended(*[running.say("some text") for _ in range(4)])
+    names = [entry[0] for entry in running.stage.log if entry[0] in ("read", "step")]
+    assert names.count("read") == 4
+    assert not any(pair == ("read", "read") for pair in zip(names, names[1:], strict=False))
+
+
+def test_a_stop_frees_the_slot_before_the_next_frame(run: Callable[..., Running]) -> None:
+    running = run(slots=1)
+    running.stage.held_back = True
+    first = running.say("for ever!")
+    running.stage.granted.release()
+    while not running.stage.steps_of(0):
+        pass
+    running.worker.stop(first)  # while the second frame is under way at the latest
+    second = running.say("ab")
+    for _ in range(20):
+        running.stage.granted.release()
+    ended(second)
+    log = running.stage.log
+    taken_over = log.index(("open", 0), 1)
+    assert sum(entry[0] == "step" for entry in log[:taken_over]) <= 2
+    assert second.frames == 2
+    assert first.end is None, "who stopped listening is told nothing more"
+
+
+def test_a_listener_who_takes_nothing_is_paused_and_nobody_else(run: Callable[..., Running]) -> None:
+    running = run(slots=2)
+    slow = running.say("never ends!", listener=Listener(is_slow=True))
+    quick = running.say("never ends either!")
+    ended(quick)
+    while not slow.paused:
+        pass
+    assert (quick.frames, quick.end) == (60, "max_length")
+    assert slow.end is None and 50 <= slow.frames < 54  # four seconds, and the chunk that reached them
+    slow.taken_ms = 2500.0
+    running.worker.wake()
+    ended(slow)
+    assert slow.frames == 60
+
+
+def test_the_length_asked_for_is_kept_to_the_sample(run: Callable[..., Running]) -> None:
+    listener = run().say("never ends!", max_samples=5000)
+    ended(listener)
+    assert (len(b"".join(listener.pieces)), listener.end) == (10_000, "max_length")
+
+
+def test_silence_ends_an_utterance_and_is_not_sent(run: Callable[..., Running]) -> None:
+    listener = run().say("quiet from the fifth letter on, which it never ends!")
+    ended(listener)
+    assert listener.end == "silence"
+    assert 5 <= listener.frames <= 5 + 20
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_parts_go_on_in_the_same_slot_without_opening_anew(run: Callable[..., Running], lag: int) -> None:
+    running = run(lag=lag)
+    listener = running.say("one", "three", "never!", "end")
+    ended(listener)
+    assert (listener.frames, listener.end) == (3 + 5 + 60 + 3, "eos")
+    log = [entry for entry in running.stage.log if entry[0] not in ("step", "take_back")]
+    assert [entry[:4] for entry in log if entry[0] != "begin"] == [
+        ("open", 0),
+        ("read", 0, (), "one"),
+        ("read_on", 0, "three", True),
+        ("read_on", 0, "never!", True),
+        ("read_on", 0, "end", False),
+    ]
+    assert len({entry[2] for entry in log if entry[0] == "begin"}) == 4, "each part its own seed"
+    taken_back = [entry for entry in running.stage.log if entry[0] == "take_back"]
+    assert len(taken_back) == (3 if lag else 0)
+
+
+def test_without_room_the_voice_and_what_was_said_are_read_anew(run: Callable[..., Running]) -> None:
+    running = run()
+    running.stage.room = 4
+    listener = running.say("one", "three", "end")
+    ended(listener)
+    assert [entry for entry in running.stage.log if entry[0] in ("read", "read_on")] == [
+        ("read", 0, (), "one"),
+        ("read", 0, (("one", 3),), "three"),
+        ("read_on", 0, "end", True),
+    ]
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_conversation_goes_on_in_its_slot_or_is_read_anew(run: Callable[..., Running], lag: int) -> None:
+    running = run(slots=2, lag=lag)
+    ended(running.say("hello", context_id="call"))
+    ended(running.say("again", context_id="call"))
+    assert [e for e in running.stage.log if e[0].startswith("read")] == [
+        ("read", 0, (), "hello"),
+        ("read_on", 0, "again", True),
+    ]
+    held = [running.say("stranger!") for _ in range(2)]
+    ended(*held)
+    del running.stage.log[:]
+    ended(running.say("back", context_id="call"))
+    reads = [e for e in running.stage.log if e[0].startswith("read")]
+    assert reads[0][0] == "read" and reads[0][2:] == ((("hello", 5), ("again", 5)), "back")
+    running.worker.forget("call")
+    del running.stage.log[:]
+    ended(running.say("new", context_id="call"))
+    assert [e[2:] for e in running.stage.log if e[0] == "read"] == [((), "new")]
+
+
+def test_what_was_cut_short_is_not_remembered(run: Callable[..., Running]) -> None:
+    running = run()
+    ended(running.say("never ends!", context_id="call"))
+    ended(running.say("next", context_id="call"))
+    assert [e[2] for e in running.stage.log if e[0] == "read"] == [(), ()]
+
+
+@pytest.mark.parametrize(
+    "text, failure", [("too long", BadRequest), ("no memory", OutOfMemory), ("nan", GenerationFailed)]
+)
+def test_one_fails_and_the_others_go_on(
+    run: Callable[..., Running], text: str, failure: type[Exception]
+) -> None:
+    running = run()
+    good, bad, also_good = running.say("fine"), running.say(text), running.say("just fine")
+    ended(good, bad, also_good)
+    assert isinstance(bad.end, failure)
+    assert (good.frames, also_good.frames) == (4, 9)
+
+
+def test_a_frame_that_fails_fails_those_in_it_and_the_next_are_served(run: Callable[..., Running]) -> None:
+    running = run()
+    bad = running.say("breaks")
+    ended(bad)
+    assert isinstance(bad.end, GenerationFailed) and "log" in str(bad.end)
+    good = [running.say("fine") for _ in range(4)]
+    ended(*good)
+    assert [listener.frames for listener in good] == [4] * 4
+
+
+def test_a_model_that_cannot_be_loaded_is_told() -> None:
+    def fails() -> Any:
+        raise EngineUnavailable("no weights")
+
+    hub = Hub()
+    worker = Worker(fails, hub)
+    worker.launch()
+    assert hub.is_ready.wait(DEADLINE_S)
+    assert str(hub.failure) == "no weights"
+    assert worker.close(DEADLINE_S)
+
+
+def test_a_fault_of_its_own_ends_the_thread_and_is_told(run: Callable[..., Running]) -> None:
+    running = run(slots=1)
+    for _ in range(2):  # one more than there are slots: the engine never does that
+        running.say("never ends!")
+    assert running.hub.is_dead.wait(DEADLINE_S)
+
+
+def test_closing_before_launching_and_while_speaking(run: Callable[..., Running]) -> None:
+    assert Worker(lambda: CountingStage(1), Hub()).close(DEADLINE_S)  # type: ignore[arg-type, return-value]
+    running = run()
+    running.say("never ends!")
+    assert running.worker.close(DEADLINE_S)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runpod_server.engine.pace import Pace, PaceRules
+
+RULES = PaceRules(hand_over_frames=4, low_ms=320, pause_ms=4000, resume_ms=2000)
+
+
+def test_the_first_frame_goes_out_alone_and_then_chunks_grow() -> None:
+    pace = Pace(RULES)
+    given, gathered, chunks = 0, 0, []
+    for made in range(1, 40):  # a model ten times as fast as speech
+        now_ms = made * 8.0
+        gathered += 1
+        if pace.is_due(gathered, now_ms):
+            pace.handed_over(gathered, now_ms)
+            chunks.append(gathered)
+            given, gathered = given + gathered, 0
+    assert chunks[:4] == [1, 1, 1, 1]
+    assert set(chunks[6:]) == {4}
+
+
+@given(st.floats(10, 79))
+def test_a_listener_of_a_model_faster_than_speech_never_runs_dry(frame_takes_ms: float) -> None:
+    pace = Pace(RULES)
+    gathered, now_ms = 0, 0.0
+    for _ in range(200):
+        now_ms += frame_takes_ms
+        if pace.lead_ms(now_ms) < 0:
+            raise AssertionError("an underrun")
+        gathered += 1
+        if pace.is_due(gathered, now_ms):
+            pace.handed_over(gathered, now_ms)
+            gathered = 0
+
+
+def test_nothing_gathered_is_never_due() -> None:
+    assert not Pace(RULES).is_due(0, 0.0)
+
+
+def test_after_an_underrun_the_lead_counts_anew() -> None:
+    pace = Pace(RULES)
+    pace.handed_over(1, 0.0)
+    assert pace.lead_ms(500.0) == -420.0
+    pace.handed_over(1, 500.0)
+    assert pace.lead_ms(500.0) == 80.0
+
+
+def test_pausing_has_two_thresholds() -> None:
+    pace = Pace(RULES)
+    assert [pace.must_wait(ms) for ms in (3999, 4000, 3000, 2000, 1999, 3000)] == [
+        False, True, True, True, False, False,
+    ]  # fmt: skip
