@@ -17,10 +17,12 @@ _GRACE_MS = 3000  # to breathe in, and for the shortest texts
 _MS_PER_BYTE = 120  # of UTF-8; unhurried English takes 70, and a sign of three bytes is a syllable
 _MS_PER_DIGIT = 400  # "7" is read "seven"
 _CLOSING = "\"'”’)\\]»"
-_SENTENCE_END = re.compile(rf"(?<=[.!?…])[{_CLOSING}]*\s+|(?<=[。！？])|\s*\n\s*")
+_BLANKS = re.compile(r"\s+")
+_SENTENCE_END = re.compile(rf"(?<=[.!?…])[{_CLOSING}]*[ \n]|(?<=[。！？])|\n")  # of text with single blanks
 _ABBREVIATION = re.compile(
     r"\b(?:mr|mrs|ms|dr|prof|st|jr|sr|vs|etc|inc|no|e\.g|i\.e|a\.m|p\.m|[a-z])\.$", re.IGNORECASE
 )
+_ABBREVIATION_CHARS = 12  # more than the longest, and the sign before it
 _CUTS = (re.compile(r"(?<=[,;:–—])\s+"), re.compile(r"\s+"))
 _SPEAKABLE = re.compile(r"[^\W_]")
 _GOLDEN, _MASK = 0x9E3779B97F4A7C15, 2**63 - 1
@@ -41,16 +43,18 @@ def frame_limit(text: str) -> int:
 def parts_of(text: str, *, most_chars: int = PART_CHARS) -> list[str]:
     """A text in parts of up to `most_chars`, cut between sentences where possible, else at commas or spaces.
 
-    A text that needs no cutting comes back as it is; else the parts' words in order are the text's.
+    A text that needs no cutting comes back as it is; else the parts' words in order are the text's. What no
+    voice can say, such as a row of emoji, is never a part of its own: where it does not fit it is left out.
+    Takes time in proportion to the text: it runs on the event loop.
     """
     if len(text) <= most_chars:
         return [text]
     parts: list[str] = []
     for sentence in _sentences(text):
         for piece in _short_enough(sentence, most_chars):
-            if parts and (len(parts[-1]) + 1 + len(piece) <= most_chars or not is_speakable(piece)):
+            if parts and len(parts[-1]) + 1 + len(piece) <= most_chars:
                 parts[-1] += " " + piece
-            else:
+            elif is_speakable(piece):
                 parts.append(piece)
     return parts
 
@@ -62,8 +66,9 @@ def seed_of_part(seed: int, part: int) -> int:
 
 def _sentences(text: str) -> list[str]:
     sentences, start = [], 0
+    text = _BLANKS.sub(lambda blanks: "\n" if "\n" in blanks.group() else " ", text.strip())
     for match in _SENTENCE_END.finditer(text):
-        before = text[start : match.start()]
+        before = text[max(start, match.start() - _ABBREVIATION_CHARS) : match.start()]
         if "\n" not in match.group() and _ABBREVIATION.search(before):
             continue
         sentences.append(text[start : match.end()])

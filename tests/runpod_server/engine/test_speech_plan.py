@@ -1,21 +1,58 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runpod_server.engine.speech_plan import FRAME_MS, frame_limit, is_speakable, parts_of, seed_of_part
+from runpod_server.engine.speech_plan import (
+    FRAME_MS,
+    PART_CHARS,
+    frame_limit,
+    is_speakable,
+    parts_of,
+    seed_of_part,
+)
 
 
 @given(st.text(alphabet="ab ,.!?\n:;é。…\"'9", max_size=600), st.integers(10, 80))
-def test_parts_hold_the_same_signs_in_the_same_order(text: str, most_chars: int) -> None:
+def test_parts_hold_the_same_letters_in_the_same_order(text: str, most_chars: int) -> None:
     parts = parts_of(text, most_chars=most_chars)
-    assert "".join("".join(parts).split()) == "".join(text.split())
+    assert [sign for sign in "".join(parts) if sign.isalnum()] == [sign for sign in text if sign.isalnum()]
+    assert all(len(part) <= most_chars for part in parts)
     if len(text) <= most_chars:
         assert parts == [text]
-    for part in parts:
-        words = part.split()
-        assert len(part) <= most_chars or not is_speakable(words[-1])
+    else:
+        assert all(is_speakable(part) for part in parts)
+
+
+@given(
+    st.lists(st.text(alphabet="abé", min_size=1, max_size=9), min_size=40, max_size=90), st.integers(20, 80)
+)
+def test_no_word_is_lost_doubled_or_cut_at_the_borders(words: list[str], most_chars: int) -> None:
+    parts = parts_of(". ".join(words), most_chars=most_chars)
+    assert " ".join(parts).replace(".", "").split() == words
+
+
+@pytest.mark.parametrize(
+    "text", ["😀 " * 900 + "Hello. " + "🎉" * 3000 + " Bye.", "So" + "." * 4000 + " then?", "¿" * 700 + "ya?"]
+)
+def test_what_cannot_be_said_makes_no_part_longer(text: str) -> None:
+    parts = parts_of(text)
+    assert all(len(part) <= PART_CHARS and is_speakable(part) for part in parts)
+    assert len(parts) <= 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a. " * 33_000, "x" + " " * 99_000 + "y", "\n" * 99_000 + "x", '."' * 50_000 + "x", "a\t \n" * 25_000,
+     "w" * 100_000, ",;" * 50_000 + "x", "。" * 99_999 + "x"],
+)  # fmt: skip
+def test_the_longest_text_a_server_may_take_is_cut_in_no_time(text: str) -> None:
+    began_s = time.process_time()
+    parts_of(text)
+    assert time.process_time() - began_s < 1.0
 
 
 def test_a_text_is_cut_between_sentences_first() -> None:
