@@ -16,7 +16,7 @@ from runpod_server.api.app import create_api, max_message_bytes
 from runpod_server.api.audio_store import AudioStore
 from runpod_server.api.connections import Connections
 from runpod_server.api.metrics import Metrics
-from runpod_server.api.session import SEND_DEADLINE_S
+from runpod_server.api.patience import SEND_DEADLINE_S
 from runpod_server.api.utterance import Service
 from runpod_server.engine.csm import chunked_engine, csm_engine
 from runpod_server.engine.csm_here import why_not_csm
@@ -132,12 +132,11 @@ async def serve(
     """
     metrics = Metrics(engine)
     limits = Limits(max_text_chars=settings.max_text_chars, chunk_samples=settings.chunk_samples)
-    service = Service(engine, limits, metrics, settings.api_key)
+    service = Service(engine, limits, metrics, settings.api_key, send_deadline_s)
     connections = Connections(
         max_total=settings.max_connections,
         max_per_client=settings.max_connections_per_client,
         metrics=metrics,
-        send_deadline_s=send_deadline_s,
     )
     server = _Uvicorn(_uvicorn_config(service, connections))
     failures: list[StartError] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -49,10 +51,8 @@ def create_api(service: Service, connections: Connections, store: AudioStore) ->
 
     @api.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        fault = error.errors()[0]
-        field = ".".join(str(part) for part in fault["loc"] if part != "body")
-        message = f"{field}: {fault['msg']}" if field else f"the body must be a JSON object: {fault['msg']}"
-        return failure_response(request.url.path, 400, "bad_request", message, field=field or None)
+        field, message = _what_is_wrong(error.errors()[0])
+        return failure_response(request.url.path, 400, "bad_request", message, field=field)
 
     @api.exception_handler(HTTPException)
     async def not_served(request: Request, error: HTTPException) -> Response:
@@ -66,3 +66,13 @@ def create_api(service: Service, connections: Connections, store: AudioStore) ->
         max_body_bytes=max_message_bytes(service),
         larger_bodies={PATH: MAX_BODY_BYTES},
     )
+
+
+def _what_is_wrong(fault: dict[str, Any]) -> tuple[str | None, str]:
+    """The field, if it is one's, and a sentence, of pydantic's first fault with a body."""
+    if fault["type"] == "json_invalid":
+        return None, f"the body is not JSON ({fault['ctx']['error']})"
+    field = ".".join(str(part) for part in fault["loc"] if part != "body")
+    if field:
+        return field, f"{field}: {fault['msg']}"
+    return None, f"the body must be a JSON object, with Content-Type: application/json: {fault['msg']}"

@@ -8,7 +8,7 @@ from collections import Counter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from runpod_server.api.metrics import Metrics
-from runpod_server.api.session import SEND_DEADLINE_S, Dialect, Session
+from runpod_server.api.session import Dialect, Session
 from runpod_server.api.utterance import Service
 
 log = logging.getLogger(__name__)
@@ -25,10 +25,9 @@ class Connections:
         max_total: int,
         max_per_client: int,
         metrics: Metrics,
-        send_deadline_s: float = SEND_DEADLINE_S,
     ) -> None:
         self._max_total, self._max_per_client = max_total, max_per_client
-        self._metrics, self._send_deadline_s = metrics, send_deadline_s
+        self._metrics = metrics
         self._sessions: set[Session] = set()
         self._per_client: Counter[str] = Counter()
         self._closing = False
@@ -45,7 +44,7 @@ class Connections:
             except WebSocketDisconnect:
                 log.debug("%s went before it could be refused", client)
             return
-        session = Session(socket, dialect, service, send_deadline_s=self._send_deadline_s)
+        session = Session(socket, dialect, service)
         self._sessions.add(session)
         self._per_client[client] += 1
         self._metrics.connections.inc()

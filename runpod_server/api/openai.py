@@ -18,9 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from runpod_server import wire
 from runpod_server.api.delivery import SpeechResponse, first_frame
+from runpod_server.api.json_body import JsonRoute
+from runpod_server.api.patience import Patience
 from runpod_server.api.utterance import Service, Utterance
 from runpod_server.audio import wav_header
 from runpod_server.encodings import StreamEncoder
+from runpod_server.errors import BadRequest
 
 ENDPOINT = "/v1/audio/speech"
 
@@ -29,6 +32,8 @@ OPENAI_VOICES = {
     "alloy": 0, "ash": 3, "ballad": 7, "cedar": 7, "coral": 2, "echo": 1, "fable": 9, "marin": 6,
     "nova": 4, "onyx": 5, "sage": 6, "shimmer": 8, "verse": 1,
 }  # fmt: skip
+
+_OPENAI_NAMES = {"text": "input", "speaker_id": "voice"}
 
 _MEDIA_TYPES = {
     "mp3": "audio/mpeg",
@@ -60,7 +65,7 @@ class SpeechBody(BaseModel):
 
 def openai_router(service: Service) -> APIRouter:
     """POST /v1/audio/speech, GET /v1/models, GET /v1/audio/voices."""
-    router = APIRouter(prefix="/v1", tags=["OpenAI"])
+    router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute)
 
     @router.post("/audio/speech", summary="Speak a text, streamed while it is made", response_class=Response)
     async def speech(body: SpeechBody, request: Request) -> Response:
@@ -73,8 +78,10 @@ def openai_router(service: Service) -> APIRouter:
             until_handed_over.pop_all()
         sound = _encoded(encoder, first, frames)
         if body.stream_format == "sse":
-            return SpeechResponse(_events(sound, utterance, body.input), utterance, "text/event-stream")
-        return SpeechResponse(sound, utterance, _MEDIA_TYPES[body.response_format])
+            sound, media_type = _events(sound, utterance, body.input), "text/event-stream"
+        else:
+            media_type = _MEDIA_TYPES[body.response_format]
+        return SpeechResponse(sound, utterance, media_type, Patience(service.send_deadline_s))
 
     @router.get("/models", summary="The one model of this server")
     async def models() -> dict[str, object]:
@@ -126,7 +133,11 @@ def _asked(body: SpeechBody, limits: wire.Limits) -> wire.Generate:
             "voice_id": OPENAI_VOICES.get(voice, voice) if voice is not None else None,
         }
     )
-    return wire.generate_from(fields, limits, fallback_id=uuid4().hex[:12])
+    try:
+        return wire.generate_from(fields, limits, fallback_id=uuid4().hex[:12])
+    except BadRequest as error:
+        error.field = _OPENAI_NAMES.get(error.field or "", error.field)
+        raise
 
 
 async def _encoded(encoder: Encoder, first: bytes, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

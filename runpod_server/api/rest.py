@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from base64 import b64encode
@@ -10,12 +11,15 @@ from contextlib import ExitStack
 from typing import Literal
 from uuid import uuid4
 
+import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from runpod_server import wire
 from runpod_server.api.audio_store import AudioStore
 from runpod_server.api.delivery import SpeechResponse, cancelled_when_gone, first_frame
+from runpod_server.api.json_body import JsonRoute
+from runpod_server.api.patience import Patience
 from runpod_server.api.replies import failure_response
 from runpod_server.api.utterance import Service, Utterance
 from runpod_server.audio import SAMPLE_RATE_HZ, wav, wav_header
@@ -42,7 +46,7 @@ class GenerateBody(BaseModel):
 
 def rest_router(service: Service, store: AudioStore) -> APIRouter:
     """POST /generate, GET /audio/{id}.wav."""
-    router = APIRouter(tags=["speech"])
+    router = APIRouter(tags=["speech"], route_class=JsonRoute)
 
     @router.post(ENDPOINT, summary="Speak a text: base64 JSON, a streamed WAV, or a URL", response_model=None)
     async def generate(body: GenerateBody, request: Request) -> Response | dict[str, object]:
@@ -50,10 +54,10 @@ def rest_router(service: Service, store: AudioStore) -> APIRouter:
         asked = wire.generate_from(fields, service.limits, fallback_id=uuid4().hex[:12])
         utterance = service.speak(asked, endpoint=ENDPOINT)
         if body.format == "wav":
-            return await _streamed(request, utterance)
+            return await _streamed(request, utterance, Patience(service.send_deadline_s))
         with utterance, cancelled_when_gone(request, utterance):
             pcm16 = await utterance.collect()
-        audio = {"sample_rate": SAMPLE_RATE_HZ, "duration_ms": utterance.summary().audio_ms}
+        audio = {"sample_rate": SAMPLE_RATE_HZ, "duration_ms": utterance.sent_ms}
         if body.format == "url":
             audio_id = secrets.token_urlsafe(16)
             store.put(audio_id, wav(pcm16), time.monotonic())
@@ -64,7 +68,7 @@ def rest_router(service: Service, store: AudioStore) -> APIRouter:
                 "expires_in_s": expires_s,
                 **audio,
             }
-        return {"success": True, "audio_data": b64encode(wav(pcm16)).decode(), **audio}
+        return await asyncio.to_thread(_in_json, pcm16, audio)  # megabytes: not on the event loop
 
     @router.get("/audio/{audio_id}.wav", summary="A sound made with format=url", response_class=Response)
     async def audio(audio_id: str) -> Response:
@@ -77,7 +81,12 @@ def rest_router(service: Service, store: AudioStore) -> APIRouter:
     return router
 
 
-async def _streamed(request: Request, utterance: Utterance) -> Response:
+def _in_json(pcm16: bytes, audio: dict[str, int]) -> Response:
+    content = {"success": True, "audio_data": b64encode(wav(pcm16)).decode(), **audio}
+    return Response(orjson.dumps(content), media_type="application/json")
+
+
+async def _streamed(request: Request, utterance: Utterance, patience: Patience) -> Response:
     with ExitStack() as until_handed_over:
         until_handed_over.enter_context(utterance)
         frames = utterance.frames()
@@ -89,4 +98,4 @@ async def _streamed(request: Request, utterance: Utterance) -> Response:
         async for frame in frames:
             yield frame
 
-    return SpeechResponse(body(), utterance, "audio/wav")
+    return SpeechResponse(body(), utterance, "audio/wav", patience)

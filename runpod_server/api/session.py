@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import uuid4
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from runpod_server.api.patience import Patience
 from runpod_server.api.utterance import Service, Utterance
 from runpod_server.errors import BadRequest, Busy, SpeechError
 from runpod_server.wire import Cancel, Generate, Limits, Summary
@@ -20,7 +22,6 @@ from runpod_server.wire import Cancel, Generate, Limits, Summary
 log = logging.getLogger(__name__)
 
 MAX_QUEUED_REQUESTS = 8  # behind the running one; the next is answered `busy`
-SEND_DEADLINE_S = 30.0  # a client that takes nothing for this long is gone
 _CLOSE_DEADLINE_S = 2.0
 _MAX_CONTEXTS = 16  # conversations of one connection; one more, and the oldest is forgotten
 
@@ -62,16 +63,9 @@ class _Waiting:
 class Session:
     """Runs one accepted connection until the client goes or `stop` is called."""
 
-    def __init__(
-        self,
-        socket: WebSocket,
-        dialect: Dialect,
-        service: Service,
-        *,
-        send_deadline_s: float = SEND_DEADLINE_S,
-    ) -> None:
+    def __init__(self, socket: WebSocket, dialect: Dialect, service: Service) -> None:
         self._socket, self._dialect, self._service = socket, dialect, service
-        self._send_deadline_s = send_deadline_s
+        self._patience = Patience(service.send_deadline_s)
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(MAX_QUEUED_REQUESTS)
         self._queued: list[_Waiting] = []
         self._running: _Waiting | None = None
@@ -129,11 +123,16 @@ class Session:
         self._queued.append(waiting)
 
     def _cancel(self, request_id: str | None) -> None:
-        """A request that is not there (any more) needs no answer: its `done` is on the way."""
+        """A request that is not there (any more) needs no answer: its `done` is on the way.
+
+        Without an id: the running one, or the first, when it came so shortly before that none runs yet.
+        """
         if self._running is not None and request_id in (None, self._running.request_id):
             self._running.cancelled = True
             if self._utterance is not None:
                 self._utterance.cancel()
+        elif request_id is None and self._queued:
+            self._queued[0].cancelled = True
         for waiting in self._queued:
             if request_id is not None and waiting.request_id == request_id:
                 waiting.cancelled = True
@@ -156,7 +155,7 @@ class Session:
                 return
             self._note_context(waiting.item.request.context_id)
             with self._service.speak(waiting.item, endpoint=self._dialect.endpoint) as utterance:
-                self._utterance = utterance
+                self._utterance, self._patience = utterance, Patience(self._service.send_deadline_s)
                 await self._deliver(utterance, waiting.item.request.request_id)
         except SpeechError as error:
             await self._send(self._dialect.error(error, waiting.request_id))
@@ -188,17 +187,21 @@ class Session:
         """Bounded: uvicorn holds 64 KiB a connection, then this waits for the client, and not for ever."""
         if message is None or self._over.is_set():
             return
+        sent_ms = self._utterance.sent_ms if self._utterance is not None else 0
+        began_s = time.monotonic()
         try:
-            async with asyncio.timeout(self._send_deadline_s):
+            async with asyncio.timeout(self._patience.left_s(sent_ms)):
                 if isinstance(message, str):
                     await self._socket.send_text(message)
                 else:
                     await self._socket.send_bytes(message)
         except TimeoutError:
-            log.warning("a client took nothing for %.0f s and is dropped", self._send_deadline_s)
+            log.warning("a client took its sound too slowly and is dropped: it held its slot")
             self._over.set()
         except WebSocketDisconnect:
             self._over.set()
+        finally:
+            self._patience.waited_s += time.monotonic() - began_s
 
     async def _close(self, code: int, reason: str) -> None:
         try:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from runpod_server.api.metrics import Metrics
+from runpod_server.api.patience import SEND_DEADLINE_S
 from runpod_server.audio import SAMPLE_RATE_HZ, Chunker, ms_of, samples_in
 from runpod_server.engine.request import EndReason, Engine
 from runpod_server.errors import SpeechError
@@ -24,6 +25,7 @@ class Service:
     limits: Limits
     metrics: Metrics
     api_key: str | None
+    send_deadline_s: float = SEND_DEADLINE_S
 
     def speak(self, generate: Generate, *, endpoint: str) -> Utterance:
         """Begin a request; use it as a context manager. Raises SpeechError when it is refused."""
@@ -68,6 +70,11 @@ class Utterance:
             for frame in self._chunker.flush():
                 yield self._counted(frame)
 
+    @property
+    def sent_ms(self) -> int:
+        """How much sound was given out so far."""
+        return ms_of(self._samples)
+
     async def collect(self) -> bytes:
         """The whole sound. Raises SpeechError."""
         return b"".join([frame async for frame in self.frames()])
@@ -77,7 +84,7 @@ class Utterance:
         return Summary(
             request_id=self._request_id,
             reason=self._reason(),
-            audio_ms=ms_of(self._samples),
+            audio_ms=self.sent_ms,
             first_audio_ms=self._first_audio_ms,
             generate_ms=self._elapsed_ms(),
         )

@@ -12,6 +12,7 @@ from runpod_server.errors import BadRequest
 from runpod_server.voices.store import ReferenceVoice, VoiceStore
 
 TEMPERATURE, TOP_K = 0.9, 50  # Sesame's own
+COLDEST = 0.01  # below it the likeliest code is certain, and dividing by it soon overflows: greedy
 MAX_TOP_K = 128  # the static width of the engine's top-k
 CODE_VOCABULARY = 2051  # so many and more are no limit at all
 _SEED_BITS = 63
@@ -46,12 +47,18 @@ def understood(request: SpeechRequest, references: VoiceStore, *, most_chars: in
         parts=tuple(parts_of(request.text, most_chars=most_chars or whole)),
         speaker_id=request.speaker_id if voice is None else voice.prompt_speaker,
         voice=voice,
-        temperature=TEMPERATURE if request.temperature is None else request.temperature,
+        temperature=_temperature(request.temperature),
         top_k=_top_k(request.top_k),
         seed=secrets.randbits(_SEED_BITS) if request.seed is None else request.seed,
         max_samples=None if request.max_audio_ms is None else samples_of(request.max_audio_ms),
         context_id=request.context_id,
     )
+
+
+def _temperature(asked: float | None) -> float:
+    if asked is None:
+        return TEMPERATURE
+    return asked if asked >= COLDEST else 0.0
 
 
 def _top_k(asked: int | None) -> int:

@@ -92,6 +92,40 @@ async def test_not_json_and_unknown_paths(server) -> None:
 
 
 @pytest.mark.parametrize(
+    "body, says",
+    [('{"text": "Hello.", "temperature": NaN}', "not JSON"), ('{"text": "Hello \\ud800."}', "not JSON"),
+     ('{"text": "Hello.", "seed": 1' + "0" * 30 + "}", "seed"),
+     ('{"text": "Hello.", "seed": 9' + "9" * 5000 + "}", "JSON"),
+     ("x" * 9, "not JSON")],
+)  # fmt: skip
+async def test_json_that_python_reads_and_others_do_not(server, body: str, says: str) -> None:
+    async with server.client() as http:
+        for path in ("/generate", "/v1/audio/speech"):
+            as_asked = body.replace("text", "input") if path.startswith("/v1") else body
+            answer = await http.post(path, content=as_asked, headers={"content-type": "application/json"})
+            if path == "/generate" or "seed" not in body or "JSON" in says:  # which that one has not
+                assert answer.status_code == 400
+                assert says in answer.text
+
+
+async def test_a_form_is_told_to_be_json(server) -> None:
+    async with server.client() as http:
+        answer = await http.post("/generate", data={"text": "Hello."})
+    assert answer.status_code == 400 and "application/json" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("path", ["/generate", "/v1/audio/speech"])
+async def test_a_reader_that_takes_nothing_is_dropped(start, path: str) -> None:
+    server = start(options={"send_deadline_s": 0.2})
+    asked = {**LONG, "format": "wav", "input": LONG["text"], "response_format": "wav"}
+    async with server.client() as http, http.stream("POST", path, json=asked) as answer:
+        pieces = answer.aiter_raw()
+        await anext(pieces)
+        await server.until_health(lambda health: health["streams"]["active"] == 1)
+        await server.until_health(lambda health: health["streams"]["active"] == 0)
+
+
+@pytest.mark.parametrize(
     "failure, status",
     [(errors.NotReady, 503), (errors.OutOfMemory, 503), (errors.GenerationFailed, 500), (errors.Busy, 503)],
 )  # fmt: skip

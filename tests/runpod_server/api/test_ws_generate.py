@@ -252,6 +252,18 @@ async def test_a_reader_that_takes_nothing_is_dropped(start) -> None:
         socket.transport.abort()
 
 
+async def test_a_cancel_right_behind_its_request_is_not_lost(start, commanded, heard) -> None:
+    """Both may have come before the server looked at either."""
+    server = start(commanded({}))
+    async with server.connect() as socket:
+        for _ in range(10):
+            await socket.send(ask("wait"))
+            await socket.send('{"cancel": true}')
+            assert (await heard(socket)).reply["reason"] == "cancelled"
+        await socket.send(ask("Hello."))
+        assert (await heard(socket)).reply["reason"] == "eos"
+
+
 async def test_a_message_too_large_closes_with_1009(start) -> None:
     server = start(max_text_chars=100)
     async with server.connect() as socket:

@@ -30,6 +30,11 @@ def test_zero_is_greedy_and_not_absent() -> None:
     assert (asked.temperature, asked.seed, asked.max_samples) == (0.0, 0, 2400)
 
 
+@pytest.mark.parametrize("asked, becomes", [(1e-40, 0.0), (0.005, 0.0), (0.01, 0.01), (2.0, 2.0)])
+def test_so_cold_that_dividing_by_it_overflows_is_greedy(asked: float, becomes: float) -> None:
+    assert understood(request(temperature=asked), VoiceStore()).temperature == becomes
+
+
 @pytest.mark.parametrize("top_k, becomes", [(1, 1), (128, 128), (2051, 0)])
 def test_top_k(top_k: int, becomes: int) -> None:
     assert understood(request(top_k=top_k), VoiceStore()).top_k == becomes
