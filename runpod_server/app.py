@@ -25,6 +25,7 @@ from runpod_server.engine.preview import PreviewEngine
 from runpod_server.engine.request import Engine
 from runpod_server.errors import EngineUnavailable, PortUnavailable, StartError
 from runpod_server.settings import Settings
+from runpod_server.voices.shipped import open_voices
 from runpod_server.voices.store import VoiceStore
 from runpod_server.wire import Limits
 
@@ -41,7 +42,7 @@ def choose_engine(settings: Settings) -> Engine:
 
     Raises EngineUnavailable.
     """
-    references = VoiceStore.open(settings.voices_dir)
+    references = open_voices(settings.voices_dir)
     name, why = settings.engine, ""
     if not name:
         missing = why_not_csm(

@@ -1,4 +1,4 @@
-"""The command line: `sesame-server` and `python -m runpod_server`: serve, say, doctor.
+"""The command line: `sesame-server` and `python -m runpod_server`: serve, say, voices, doctor.
 
 Exit codes: 0 done or stopped, 1 failed, with a sentence on stderr; 2 a command line that cannot be read.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -19,10 +20,20 @@ from runpod_server.app import choose_engine, listen, serve
 from runpod_server.audio import wav
 from runpod_server.errors import ClientError, ServerError, StartError
 from runpod_server.settings import Settings, Surroundings, load_settings
+from runpod_server.voices import shipped
+from runpod_server.voices.store import VoiceStore
 
 cli = typer.Typer(
     add_completion=False, help="The speech server: text in, 24 kHz speech out, over a WebSocket."
 )
+
+voices = typer.Typer(
+    no_args_is_help=True,
+    help="The folder of voices. A server that runs takes changes up when it is restarted; POST and DELETE "
+    "/voices change the voices of a running one.",
+)
+cli.add_typer(voices, name="voices")
+Folder = Annotated[Path | None, typer.Option("--dir", help="The folder; default: VOICES_DIR.")]
 
 
 @cli.callback(invoke_without_command=True)
@@ -99,6 +110,74 @@ def doctor_command(
     typer.echo(doctor.as_json(found) if as_json else doctor.as_table(found))
     if not doctor.passed(found):
         raise typer.Exit(1)
+
+
+@voices.command("list")
+def list_voices(folder: Folder = None) -> None:
+    """Every voice: the speaker it is bound to, its name and length, and what it is."""
+    with _failing():
+        store = _store(folder, must_exist=True)
+    for voice in sorted(store.all(), key=lambda voice: (voice.speaker_id is None, voice.speaker_id)):
+        speaker = "-" if voice.speaker_id is None else voice.speaker_id
+        typer.echo(f"{speaker}  {voice.name:16} {voice.duration_ms / 1000:4.1f} s  {voice.description}")
+    for problem in store.problems:
+        typer.echo(f"left out: {problem}", err=True)
+
+
+@voices.command("install")
+def install_voices(folder: Folder = None) -> None:
+    """Put the shipped voices into the folder; names and speakers that are taken stay as they are."""
+    with _failing():
+        store = _store(folder)
+        installed, left_out = shipped.install(store)
+    typer.echo(f"{store.folder}: {', '.join(installed) or 'nothing'} installed")
+    for why in left_out:
+        typer.echo(f"left out: {why}", err=True)
+
+
+@voices.command("add")
+def add_voice(
+    name: Annotated[str, typer.Argument(help="1 to 63 of a-z, 0-9, - and _.")],
+    recording: Annotated[Path, typer.Argument(help="WAV, 3 to 30 s of clear speech by one speaker.")],
+    transcript: Annotated[str, typer.Option(help="What is said in it, word by word.")],
+    speaker: Annotated[int | None, typer.Option(min=0, max=9, help="Bind this speaker to it.")] = None,
+    description: Annotated[str, typer.Option(help="A word on who it is.")] = "",
+    folder: Folder = None,
+) -> None:
+    """Keep a voice."""
+    with _failing():
+        try:
+            content = recording.read_bytes()
+        except OSError as error:
+            raise ClientError(f"{recording} cannot be read ({error}): name a WAV file") from error
+        voice = _store(folder).put(name, content, transcript, speaker_id=speaker, description=description)
+    typer.echo(f"{voice.path}: {voice.duration_ms / 1000:.1f} s")
+
+
+@voices.command("remove")
+def remove_voice(name: Annotated[str, typer.Argument()], folder: Folder = None) -> None:
+    """Remove a voice and its recording."""
+    with _failing():
+        _store(folder, must_exist=True).delete(name)
+    typer.echo(f"{name} removed")
+
+
+def _store(folder: Path | None, *, must_exist: bool = False) -> VoiceStore:
+    """Raises StartError when no folder is named, there is none, or it cannot be used."""
+    folder = folder or load_settings().voices_dir
+    if folder is None:
+        raise StartError("name the folder of voices with --dir or VOICES_DIR")
+    if must_exist and not folder.is_dir():
+        raise StartError(f"there is no folder {folder}: `sesame-server voices install` makes it")
+    return VoiceStore.open(folder)
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    try:
+        yield
+    except ServerError as error:
+        _fail(error)
 
 
 def _fail(error: ServerError) -> NoReturn:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import textwrap
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from runpod_server.app import choose_engine
 from runpod_server.errors import StartError
 from runpod_server.machine import Access, Machine, Torch, examine
 from runpod_server.settings import Settings, Surroundings
+from runpod_server.voices.store import VoiceStore
 
 State = Literal["ok", "warn", "fail"]
 
@@ -68,7 +70,7 @@ def checks(settings: Settings, machine: Machine, around: Surroundings) -> list[C
         disk_check(machine, need),
         port_check(settings, machine),
         address_check(settings, around),
-        *voices_check(settings.voices_dir),
+        *voices_check(settings.voices_dir, need),
     ]
 
 
@@ -300,21 +302,38 @@ def address_check(settings: Settings, around: Surroundings) -> Check:
     return Check("address", "ok", f"{found}; SESAME_API_KEY is set")
 
 
-def voices_check(folder: Path | None) -> list[Check]:
-    """Is the folder of voices there, where one is named?"""
+def voices_check(folder: Path | None, need: Need) -> list[Check]:
+    """Are there voices, or can the folder with the shipped ones be made?"""
     if folder is None:
-        return []
+        if need.lacking == "ok":
+            return []
+        bare = "VOICES_DIR is empty: every utterance sounds like somebody else"
+        return [
+            Check("voices", "warn", bare, "VOICES_DIR=voices, a new folder, begins with the shipped ones")
+        ]
     if folder.is_dir():
-        return [Check("voices", "ok", f"{folder}")]
-    return [
-        Check("voices", "fail", f"VOICES_DIR={folder} is no folder", "make it, or leave VOICES_DIR empty")
-    ]
+        return [_voices_in(folder)]
+    above = next(path for path in folder.absolute().parents if path.exists())
+    if folder.exists() or not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        found = f"VOICES_DIR={folder} is no folder, and cannot be made one"
+        return [Check("voices", "fail", found, "name a folder that can be made, or leave VOICES_DIR empty")]
+    return [Check("voices", "ok", f"{folder} is made at the start, with the shipped voices in it")]
+
+
+def _voices_in(folder: Path) -> Check:
+    store = VoiceStore.open(folder)
+    names = ", ".join(voice.name for voice in store.all()) or "none: speakers are prompted bare"
+    if store.problems:
+        return Check(
+            "voices", "warn", f"{folder}: {names}; left out: {'; '.join(store.problems)}", "mend them"
+        )
+    return Check("voices", "ok", f"{folder}: {names}")
 
 
 def engine_check(settings: Settings, machine: Machine) -> Check:
     """What would speak?"""
     try:
-        engine = choose_engine(settings)
+        engine = choose_engine(settings.model_copy(update={"voices_dir": None}))  # which would be made
         asyncio.run(engine.close())
     except StartError as error:
         return Check("engine", "fail", str(error), "mend it, or set ENGINE=preview to go on without CSM")

@@ -5,6 +5,7 @@
 #   SESAME_VOLUME   what outlives the pod                                         /workspace
 #   SESAME_HOME     the server's folder; a .env in it is read                     $SESAME_VOLUME/sesame
 #   HF_HOME         where the model's weights are kept                            $SESAME_VOLUME/hf
+#   VOICES_DIR      the voices; a new folder begins with the shipped ones         $SESAME_HOME/voices
 #   SESAME_VENV     virtual environment                                           $SESAME_HOME/venv-<python version>
 #   SESAME_INSTALL  auto: install what is missing or outdated; never: all is there    auto
 #   SESAME_USER     user to go on as when started as root                         none: stay root
@@ -30,6 +31,7 @@ main() {
   fi
   mkdir -p "$SESAME_HOME" "$HF_HOME" 2>/dev/null || die "cannot write to $SESAME_HOME and $HF_HOME: is the volume mounted there, and may $(id -un) write to it?"
   cd "$SESAME_HOME"
+  choose_voices
   check_token
   if [[ ${SESAME_INSTALL:-auto} == never ]]; then
     venv=${SESAME_VENV:?SESAME_INSTALL=never needs SESAME_VENV, where the server is installed}
@@ -49,6 +51,13 @@ choose_folders() {
   export SESAME_HOME=${SESAME_HOME:-$volume/sesame} HF_HOME=${HF_HOME:-$volume/hf}
   # In the environment, so that a .env made for the call backend cannot move the server off the exposed port.
   export HOST=${HOST:-0.0.0.0} PORT=${PORT:-8000} PYTHONUNBUFFERED=1
+}
+
+# So that every speaker sounds the same on every call. VOICES_DIR= in the environment, or set in .env, is left alone.
+choose_voices() {
+  if [[ -z ${VOICES_DIR+set} ]] && ! grep -qsE '^ *(export +)?VOICES_DIR=' .env; then
+    export VOICES_DIR=$SESAME_HOME/voices
+  fi
 }
 
 # A volume belongs to root when it is new. Give the user its two folders on it, and go on as the user.

@@ -12,10 +12,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import websockets
+from typer.testing import CliRunner
 
 from runpod_server.app import listen
+from runpod_server.audio import pcm16_from_float, wav
+from runpod_server.cli import cli
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 30.0
@@ -82,7 +86,10 @@ async def test_a_taken_port_is_one_sentence_and_a_failure() -> None:
 
 @pytest.mark.parametrize(
     "environment, sentence",
-    [({"ENGINE": "csm"}, "ENGINE=csm: this version has no CSM engine yet"), ({"PORT": "x"}, "PORT='x'")],
+    [
+        ({"VOICES_DIR": "/dev/null/voices"}, "VOICES_DIR=/dev/null/voices cannot be made"),
+        ({"PORT": "x"}, "PORT='x'"),
+    ],
 )
 async def test_what_cannot_start_says_why(environment: dict[str, str], sentence: str) -> None:
     async with process(**environment) as child:
@@ -90,3 +97,31 @@ async def test_what_cannot_start_says_why(environment: dict[str, str], sentence:
     assert child.returncode == 1
     assert sentence in said.decode()
     assert b"Traceback" not in said
+
+
+def test_voices_are_installed_listed_added_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VOICES_DIR", str(tmp_path / "voices"))
+    (tmp_path / "mine.wav").write_bytes(wav(pcm16_from_float(0.3 * np.sin(np.arange(80_000) / 20))))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(cli, ["voices", *arguments])
+        return result.exit_code, result.stdout, result.stderr
+
+    assert "`sesame-server voices install` makes it" in run("list")[2]
+    assert run("install")[:2] == (0, f"{tmp_path}/voices: alder, juniper, linden, rowan installed\n")
+    again = run("install")
+    assert again[:2] == (0, f"{tmp_path}/voices: nothing installed\n") and again[2].count("left out:") == 4
+    added = run("add", "mara", "mine.wav", "--transcript", "Hello there.", "--speaker", "7")
+    assert added == (0, f"{tmp_path}/voices/mara.wav: 3.3 s\n", "")
+    code, _, why = run("add", "ole", "mine.wav", "--transcript", "Hello there.", "--speaker", "7")
+    assert code == 1 and "speaker 7 is bound to voice 'mara' already" in why
+    assert "nothing.wav cannot be read" in run("add", "ole", "nothing.wav", "--transcript", "Hi.")[2]
+    assert run("remove", "alder")[:2] == (0, "alder removed\n")
+    assert run("remove", "alder")[0] == 1
+    listed = [line.split()[:2] for line in run("list")[1].splitlines()]
+    assert listed == [["0", "juniper"], ["1", "rowan"], ["2", "linden"], ["7", "mara"]]
+    monkeypatch.setenv("VOICES_DIR", "")
+    assert "name the folder of voices with --dir or VOICES_DIR" in run("list")[2]

@@ -15,6 +15,7 @@ from runpod_server.cli import cli
 from runpod_server.doctor import Check, as_json, as_table, checks, passed
 from runpod_server.machine import Gpu, Machine, Torch, Weights
 from runpod_server.settings import Settings, Surroundings
+from runpod_server.voices.shipped import SHIPPED, open_voices
 
 GIB = 1024**3
 TOKEN = "hf_" + "a" * 34
@@ -49,7 +50,7 @@ def judged(settings: Callable[..., Settings]) -> Callable[..., dict[str, Check]]
     """The lines by name, for a machine and settings that are right but for what is given."""
 
     def judge(machine: Machine = READY, around: Surroundings = HERE, **given: Any) -> dict[str, Check]:
-        right = {"engine": "csm", "hf_token": TOKEN, "sesame_api_key": KEY}
+        right = {"engine": "csm", "hf_token": TOKEN, "sesame_api_key": KEY, "voices_dir": SHIPPED}
         return {check.name: check for check in checks(settings(**right | given), machine, around)}
 
     return judge
@@ -205,9 +206,16 @@ def test_the_address(judged: Judge) -> None:
 
 
 def test_the_voices_folder(judged: Judge, tmp_path: Path) -> None:
-    assert "voices" not in judged()
-    assert judged(voices_dir=tmp_path)["voices"].state == "ok"
-    assert judged(voices_dir=tmp_path / "none")["voices"].state == "fail"
+    assert judged(voices_dir=None)["voices"].state == "warn", "another voice on every call"
+    assert "voices" not in judged(voices_dir=None, engine="preview")
+    assert "none: speakers are prompted bare" in judged(voices_dir=tmp_path)["voices"].found
+    new = tmp_path / "new" / "voices"
+    assert judged(voices_dir=new)["voices"].state == "ok" and not new.parent.exists()
+    open_voices(new)
+    assert judged(voices_dir=new)["voices"].found.endswith("alder, juniper, linden, rowan")
+    (new / "rowan.wav").write_bytes(b"torn")
+    assert judged(voices_dir=new)["voices"].state == "warn"
+    assert judged(voices_dir=new / "rowan.wav" / "more")["voices"].state == "fail"
 
 
 def test_the_table_and_the_json() -> None:
@@ -253,7 +261,7 @@ def test_the_preview_engine_can_start_here(doctor: Callable[..., Result]) -> Non
 
 
 def test_what_cannot_start_is_exit_code_1(doctor: Callable[..., Result]) -> None:
-    result = doctor("--offline", "--engine", "csm", VOICES_DIR="nowhere")
+    result = doctor("--offline", "--engine", "csm", VOICES_DIR="/dev/null/voices")
     assert result.exit_code == 1
     assert "FAIL  voices" in result.stdout and "FAIL  token" in result.stdout
     assert "to mend before the server can start" in result.stdout

@@ -91,6 +91,30 @@ async def test_a_killed_server_comes_back_and_sigterm_ends_it(tmp_path: Path) ->
         os.kill(int(another), 0)
 
 
+def shipped_to(volume: Path) -> list[Path]:
+    return [path.parent.relative_to(volume) for path in volume.glob("*/*/juniper.wav")]
+
+
+@pytest.mark.parametrize(
+    "environment, dotenv, made",
+    [
+        ({}, "", "sesame/voices"),
+        ({"VOICES_DIR": ""}, "", None),
+        ({}, "VOICES_DIR=mine\n", "sesame/mine"),
+    ],
+)
+async def test_a_pod_begins_with_the_shipped_voices(
+    tmp_path: Path, environment: dict[str, str], dotenv: str, made: str | None
+) -> None:
+    (tmp_path / "sesame").mkdir()
+    (tmp_path / "sesame" / ".env").write_text(dotenv)
+    async with start_script(tmp_path, **environment) as child:
+        await read_until(child, *STARTED)
+        child.send_signal(signal.SIGTERM)
+        assert await child.wait() == 0
+    assert shipped_to(tmp_path) == ([] if made is None else [Path(made)])
+
+
 async def test_a_server_that_cannot_start_is_examined_and_tried_again(tmp_path: Path) -> None:
     async with start_script(tmp_path, VOICES_DIR=str(tmp_path / "nowhere"), PORT="no number") as child:
         await read_until(

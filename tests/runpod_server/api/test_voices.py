@@ -17,7 +17,7 @@ def form(**fields: str) -> dict[str, Any]:
 
 
 async def test_a_voice_comes_is_used_and_goes(start, heard, tmp_path: Path) -> None:
-    server = start(voices_dir=tmp_path / "voices")
+    server = start(voices_dir=tmp_path)
     async with server.client() as http:
         assert (await http.get("/voices")).json()["voices"] == []
         made = await http.post("/voices", **form(speaker_id="5"))
@@ -43,6 +43,26 @@ async def test_a_voice_comes_is_used_and_goes(start, heard, tmp_path: Path) -> N
         assert sounds[0] == sounds[1] != b""
         assert (await http.delete("/voices/mara")).json() == {"success": True}
         assert (await http.get("/voices")).json()["voices"] == []
+
+
+async def test_a_new_folder_begins_with_the_shipped_voices(start, heard, tmp_path: Path) -> None:
+    server = start(voices_dir=tmp_path / "voices")
+    async with server.client() as http:
+        shipped = (await http.get("/voices")).json()["voices"]
+        assert [(each["speaker_id"], each["name"]) for each in shipped] == [
+            (3, "alder"),
+            (0, "juniper"),
+            (2, "linden"),
+            (1, "rowan"),
+        ]
+        taken = await http.post("/voices", **form(speaker_id="0"))
+        assert (taken.status_code, taken.json()["error"]) == (409, "conflict")
+    async with server.connect() as socket:  # the preview engine speaks with its own, whoever is asked for
+        sounds = []
+        for fields in ({"voice": "rowan"}, {"speaker_id": 1}, {"voice": "birch"}):
+            await socket.send(json.dumps({"text": "Good morning.", "seed": 1, **fields}))
+            sounds.append((await heard(socket)).pcm16)
+    assert sounds[0] == sounds[1] == sounds[2] != b""
 
 
 async def test_mistakes_have_their_status_and_sentence(start, tmp_path: Path) -> None:
