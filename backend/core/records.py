@@ -35,10 +35,20 @@ class TurnTimings:
 
 
 @dataclass(frozen=True, slots=True)
+class SpokenBy:
+    """Words of an agent's turn that one speech route spoke. `reason`: why the route before it was left."""
+
+    route: str
+    text: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TurnRecord:
     """One side's turn. `text` is what was meant (agent) or recognised (caller); `heard_text` what was played.
 
-    `text` of a caller's turn of key presses is the digits; `via` says which it was.
+    `text` of a caller's turn of key presses is the digits; `via` says which it was. `route` is the route that
+    began an agent's turn, `spoken` every route's share of it, in order.
     """
 
     index: int
@@ -52,6 +62,7 @@ class TurnRecord:
     interrupted: bool = False
     route: str | None = None
     timings: TurnTimings = TurnTimings()
+    spoken: tuple[SpokenBy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
