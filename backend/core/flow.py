@@ -13,7 +13,7 @@ from typing import Literal
 from backend.core.agent import ActionSettings, Agent, Node, Transition
 from backend.core.agent_checks import transfer_target_problem
 from backend.core.matching import KeyMatch, KeyPattern, has_keyword, search, spoken_keys, tidy, words
-from backend.core.templates import render
+from backend.core.templates import render, variable_names
 from backend.errors import FlowError
 
 Expects = Literal["any", "yes_no", "digits", "phone"]
@@ -79,6 +79,11 @@ class Step:
     listen: Listen | None  # None: call `Flow.proceed` when spoken and acted (unless the call ended)
     ends_call: bool
 
+    @property
+    def text(self) -> str:
+        """`say` as one text: what is spoken in one breath."""
+        return " ".join(self.say)
+
 
 class Flow:
     """One call's way through its agent's call flow. Methods are called one after another, never at once.
@@ -98,7 +103,7 @@ class Flow:
         self._idle = 0
         self._quiet_ms = 0
         self._keys = ""
-        self._ended = False
+        self._started = self._ended = False
 
     @property
     def node_id(self) -> str:
@@ -107,8 +112,8 @@ class Flow:
 
     def start(self) -> Step:
         """The greeting, then the start node."""
-        greeting = (self.agent.greeting,) if self.agent.greeting else ()
-        return self._enter(self._at, first=greeting)
+        self._started = True
+        return self._enter(self._at, first=self._greeting)
 
     def proceed(self) -> Step:
         """On from a node that does not listen. Raises FlowError if there is nowhere to go."""
@@ -178,7 +183,73 @@ class Flow:
             return self._again((prompt,))
         return self._goodbye(turns.idle_goodbye)
 
+    # --- looking ahead -------------------------------------------------------------------------------
+
+    def likely_texts(self) -> list[str]:
+        """What may be said next, likeliest first, each as the Step's `text` would be; nothing is changed.
+
+        Left out is what hangs on words the caller has yet to say: "Thank you, {{caller_name}}."
+        """
+        if self._ended:
+            return []
+        if not self._started:
+            return self._as_texts([self._render((*self._greeting, *self._at.say))])
+        own = [item for item in self._at.transitions if not item.when.otherwise and self._at.listens]
+        own += [item for item in self._at.transitions if item.when.otherwise]
+        says = [self._say_after(item) for item in own]
+        if self._at.listens:
+            says += self._say_again()
+            says += [self._say_after(item) for item in self.agent.call_flow.transitions]
+        return self._as_texts(says)
+
+    def texts_at(self, node_id: str) -> list[str]:
+        """What may be said at a node and right after it, by a call that is there with these variables.
+
+        Takes the call there without a word or an action; for finding out beforehand what there is to say.
+        Raises FlowError when there is no such node.
+        """
+        self._at, self._started, self._ended = self._node(node_id), True, False
+        say = self._render(self._at.say)
+        self._question = _last_question(say[-1]) if say else ""
+        self._ended = self._at.ends_call
+        turns = self.agent.turns
+        later = (*turns.idle_prompts, turns.idle_goodbye, turns.give_up) if self._at.listens else ()
+        texts = (
+            *self._as_texts([say]),
+            *self.likely_texts(),
+            *self._as_texts([self._render((text,)) for text in later]),
+        )
+        return list(dict.fromkeys(texts))
+
+    def _say_after(self, item: Transition) -> tuple[str, ...]:
+        """What is said when this transition is taken; nothing when that is not known yet."""
+        say = self._node(item.to).say
+        captured = set(re.compile(item.when.regex).groupindex) if item.when.regex else set()
+        if self._at.collect and item in self._at.transitions:
+            captured.add(self._at.collect.name)
+        if any(name in captured - item.set.keys() for text in say for name in variable_names(text)):
+            return ()
+        return self._render(say, self.variables | item.set)
+
+    def _say_again(self) -> list[tuple[str, ...]]:
+        """What is said to a caller who is not understood, or silent."""
+        turns = self.agent.turns
+        given_up = self._reprompts >= turns.max_reprompts
+        idle = [*turns.idle_prompts, turns.idle_goodbye]
+        return [
+            self._render((turns.give_up,)) if given_up else self._reprompt_say(),
+            self._render((idle[min(self._idle, len(idle) - 1)],)),
+        ]
+
+    @staticmethod
+    def _as_texts(says: list[tuple[str, ...]]) -> list[str]:
+        return list(dict.fromkeys(" ".join(say) for say in says if say))
+
     # --- going on ------------------------------------------------------------------------------------
+
+    @property
+    def _greeting(self) -> tuple[str, ...]:
+        return (self.agent.greeting,) if self.agent.greeting else ()
 
     def _node(self, node_id: str) -> Node:
         try:
@@ -232,10 +303,13 @@ class Flow:
         if self._reprompts >= turns.max_reprompts:
             return self._goodbye(turns.give_up)
         self._reprompts += 1
+        return self._again_rendered(self._reprompt_say())
+
+    def _reprompt_say(self) -> tuple[str, ...]:
         if self._at.reprompt:
-            return self._again((self._at.reprompt,))
-        say = self._render((turns.reprompt,))
-        return self._again_rendered((*say, self._question) if self._question else say)
+            return self._render((self._at.reprompt,))
+        say = self._render((self.agent.turns.reprompt,))
+        return (*say, self._question) if self._question else say
 
     def _again(self, texts: tuple[str, ...]) -> Step:
         return self._again_rendered(self._render(texts))
@@ -259,8 +333,8 @@ class Flow:
 
     # --- what there is to say, do and wait for -------------------------------------------------------
 
-    def _render(self, texts: tuple[str, ...]) -> tuple[str, ...]:
-        rendered = (render(text, self.variables) for text in texts)
+    def _render(self, texts: tuple[str, ...], variables: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        rendered = (render(text, self.variables if variables is None else variables) for text in texts)
         return tuple(text for text in rendered if any(char.isalnum() for char in text))
 
     def _action(self, action: ActionSettings) -> Action:
