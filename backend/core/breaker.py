@@ -125,7 +125,7 @@ class Breaker:
             self._close(now_ms)
 
     def probe_failed(self, reason: SpeechFailure, now_ms: float) -> None:
-        """A probe failed. That is no caller's loss, so all but a late answer opens at once and keeps it open."""
+        """A probe failed. No caller lost by it, so all but a late answer opens at once and keeps it open."""
         if reason == "timeout":
             self.failed(reason, now_ms)
         elif reason not in OUR_OWN:

@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Insert, and_, event, insert, literal, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -24,6 +27,8 @@ from backend.core.records import CallRecord, CallState, Direction, TurnRecord
 from backend.errors import RequestError, StorageError
 from backend.storage import tables
 from backend.storage.problems import storage_error
+
+log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
 # Long enough for a slow disk, short enough that a call does not hang on its records.
@@ -172,11 +177,26 @@ class CallStore:
                     )
                 )
             elif version != tables.SCHEMA_VERSION:
-                raise StorageError(
-                    f"The database {self._url.render_as_string(hide_password=True)} has tables of version "
-                    f"{version}; this program knows version {tables.SCHEMA_VERSION}. Run the program that "
-                    "made it, or set DATABASE_URL to another place."
-                )
+                await self._upgrade(connection, version)
+
+    async def _upgrade(self, connection: AsyncConnection, version: int) -> None:
+        """Bring the tables of an older version up to ours, all or nothing."""
+        where = self._url.render_as_string(hide_password=True)
+        if version not in tables.UPGRADES:
+            raise StorageError(
+                f"The database {where} has tables of version {version}; this program knows version "
+                f"{tables.SCHEMA_VERSION}. Run the program that made it, or set DATABASE_URL to another "
+                "place."
+            )
+        for older in range(version, tables.SCHEMA_VERSION):
+            for command in tables.UPGRADES[older]:
+                await connection.exec_driver_sql(command)
+        await connection.execute(
+            update(tables.schema_version).values(version=tables.SCHEMA_VERSION, applied_at=datetime.now(UTC))
+        )
+        log.info(
+            "database %s: tables of version %d are of version %d now", where, version, tables.SCHEMA_VERSION
+        )
 
     @contextlib.asynccontextmanager
     async def _transaction(self, *, explain: bool = True) -> AsyncIterator[AsyncConnection]:
@@ -193,7 +213,8 @@ class CallStore:
 
     def _insert(self, table: Any) -> Any:
         """INSERT with ON CONFLICT, which each database spells for itself."""
-        return (postgresql if self._url.get_backend_name() == "postgresql" else sqlite).insert(table)
+        is_postgresql = self._url.get_backend_name() == "postgresql"
+        return (postgresql.insert if is_postgresql else sqlite_insert)(table)
 
     def _upsert_turn(self, call_id: str, turn: TurnRecord) -> Insert:
         row = tables.turn_row(call_id, turn)
@@ -277,7 +298,11 @@ def _engine(url: URL, busy_timeout_ms: int) -> AsyncEngine:
     def set_up(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {int(busy_timeout_ms)}")
-        cursor.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait its turn for this one. Whoever holds the file has it set, or the next will.
+            log.debug("write-ahead log not set this time: %s", error)
         cursor.execute("PRAGMA synchronous = NORMAL")  # safe with WAL: a power cut loses no consistency
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()

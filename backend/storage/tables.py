@@ -28,10 +28,15 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-from backend.core.records import CallRecord, TurnRecord, TurnTimings
+from backend.core.records import CallRecord, SpokenBy, TurnRecord, TurnTimings
 
-# Raise it with every change of a table, and teach CallStore to bring an older database up to it.
-SCHEMA_VERSION = 1
+# Raise it with every change of a table, and say in UPGRADES how an older database becomes one of it.
+SCHEMA_VERSION = 2
+
+# Version → the commands that make a database of it one of the next version, in SQLite and PostgreSQL alike.
+UPGRADES: Mapping[int, tuple[str, ...]] = {
+    1: ("ALTER TABLE turns ADD COLUMN spoken JSON",),
+}
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -102,9 +107,11 @@ turns = Table(
     Column("interrupted", Boolean, nullable=False),
     Column("route", Text),
     Column("timings", JSON, nullable=False),
+    Column("spoken", JSON),  # null in rows of version 1
 )
 
 _TIMING_NAMES = frozenset(timing.name for timing in dataclasses.fields(TurnTimings))
+_SPOKEN_NAMES = frozenset(item.name for item in dataclasses.fields(SpokenBy))
 
 
 def call_row(call: CallRecord) -> dict[str, Any]:
@@ -125,8 +132,12 @@ def call_record(row: RowMapping, its_turns: tuple[TurnRecord, ...] = ()) -> Call
 
 
 def turn_record(row: RowMapping) -> TurnRecord:
-    """The turn a row of `turns` holds; timings written by a later version are passed over."""
+    """The turn a row of `turns` holds; what a later version wrote into its JSON is passed over."""
     values = {column.name: row[column] for column in turns.columns if column.name != "call_id"}
     timings: Mapping[str, float | None] = values["timings"]
     known = {name: at_ms for name, at_ms in timings.items() if name in _TIMING_NAMES}
-    return TurnRecord(**{**values, "timings": TurnTimings(**known)})
+    spoken = tuple(
+        SpokenBy(**{name: value for name, value in item.items() if name in _SPOKEN_NAMES})
+        for item in values["spoken"] or ()
+    )
+    return TurnRecord(**{**values, "timings": TurnTimings(**known), "spoken": spoken})

@@ -22,6 +22,14 @@ class TimingsView(BaseModel):
     heard_ms: float | None
 
 
+class SpokenView(BaseModel):
+    """Words that one speech route spoke."""
+
+    route: str
+    text: str
+    reason: str | None = Field(description="Why the route before it was left; null: it was the first.")
+
+
 class TurnView(BaseModel):
     """One side's turn."""
 
@@ -34,7 +42,8 @@ class TurnView(BaseModel):
     node_id: str | None = Field(description="The node of the call flow.")
     via: str = Field(description="`speech` or `dtmf`.")
     interrupted: bool
-    route: str | None = Field(description="The speech route that spoke it.")
+    route: str | None = Field(description="The speech route that began to speak it.")
+    spoken: list[SpokenView] = Field(description="Which route spoke which words, in order.")
     response_ms: float | None = Field(
         description="From the end of the caller's speech to the agent's first sound."
     )
@@ -85,7 +94,8 @@ def summary(call: CallRecord) -> CallSummary:
 
 def view(call: CallRecord) -> CallView:
     """The call with its turns."""
-    routes = dict.fromkeys(turn.route for turn in call.turns if turn.route)
+    used = (name for turn in call.turns for name in (turn.route, *(item.route for item in turn.spoken)))
+    routes = dict.fromkeys(name for name in used if name)
     turns = [turn_view(turn) for turn in call.turns]
     return CallView.model_validate({**_values(call), "turns": turns, "routes": list(routes)})
 

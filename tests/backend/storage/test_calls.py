@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.core.records import CallRecord, TurnRecord, TurnTimings
+from backend.core.records import CallRecord, SpokenBy, TurnRecord, TurnTimings
 from backend.errors import RequestError, StorageError
 from backend.storage.calls import CallStore
 
@@ -52,6 +52,10 @@ def make_turn(index: int = 0, **changes: object) -> TurnRecord:
         interrupted=True,
         route="sesame_ws",
         timings=TurnTimings(caller_speech_ended_ms=1.5, heard_ms=210.0),
+        spoken=(
+            SpokenBy("sesame_ws", "Good morning, how"),
+            SpokenBy("elevenlabs", "can I help?", "closed"),
+        ),
     )
     return dataclasses.replace(turn, **changes)  # type: ignore[arg-type]
 
@@ -346,8 +350,78 @@ async def test_tables_of_a_later_version_are_left_alone(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("UPDATE schema_version SET version = 99")
         other.commit()
-    with pytest.raises(StorageError, match="has tables of version 99; this program knows version 1"):
+    with pytest.raises(StorageError, match="has tables of version 99; this program knows version 2"):
         await CallStore.open(f"sqlite:///{path}")
+
+
+# The tables as version 1 made them, with a call in them.
+VERSION_1 = """
+CREATE TABLE schema_version (version INTEGER NOT NULL, applied_at {time} NOT NULL, PRIMARY KEY (version));
+CREATE TABLE calls (
+    id VARCHAR(64) NOT NULL, direction VARCHAR(16) NOT NULL, agent_id VARCHAR(128) NOT NULL,
+    from_number VARCHAR(128) NOT NULL, to_number VARCHAR(128) NOT NULL, state VARCHAR(16) NOT NULL,
+    created_at {time} NOT NULL, call_control_id TEXT, call_session_id TEXT, answered_at {time},
+    ended_at {time}, hangup_cause TEXT, hangup_source TEXT, error TEXT, variables JSON NOT NULL,
+    idempotency_key VARCHAR(255), PRIMARY KEY (id), UNIQUE (call_control_id), UNIQUE (idempotency_key));
+CREATE TABLE turns (
+    call_id VARCHAR(64) NOT NULL, "index" INTEGER NOT NULL, role VARCHAR(16) NOT NULL, text TEXT NOT NULL,
+    heard_text TEXT NOT NULL, started_ms FLOAT NOT NULL, ended_ms FLOAT NOT NULL, node_id TEXT,
+    via VARCHAR(16) NOT NULL, interrupted BOOLEAN NOT NULL, route TEXT, timings JSON NOT NULL,
+    PRIMARY KEY (call_id, "index"), FOREIGN KEY(call_id) REFERENCES calls (id) ON DELETE CASCADE);
+INSERT INTO schema_version VALUES (1, '2026-02-01 00:00:00');
+INSERT INTO calls VALUES ('call-1', 'inbound', 'front-desk', '+15550100001', '+15550100002', 'ringing',
+    '2026-03-01 12:00:01.123456', 'v3:control-1', 'session-1', NULL, NULL, NULL, NULL, NULL,
+    '{{"name": "Zoë"}}', NULL);
+INSERT INTO turns VALUES ('call-1', 0, 'agent', 'Good morning, how can I help?', 'Good morning,', 120.5,
+    1500.25, 'greeting', 'speech', true, 'sesame_ws', '{{"caller_speech_ended_ms": 1.5, "heard_ms": 210.0}}')
+"""
+
+
+async def _make_version_1(url: str) -> None:
+    if url.startswith("sqlite"):
+        path = Path(url.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True)
+        with contextlib.closing(sqlite3.connect(path)) as old:
+            old.executescript(VERSION_1.format(time="DATETIME"))
+            old.commit()
+    else:
+        import asyncpg
+
+        connection = await asyncpg.connect(url)
+        await connection.execute("SET TIME ZONE 'UTC'")
+        await connection.execute(VERSION_1.format(time="TIMESTAMP WITH TIME ZONE"))
+        await connection.close()
+
+
+async def test_tables_of_version_1_are_brought_up_to_date(url: str) -> None:
+    if url == "sqlite://":
+        pytest.skip("a database in memory has no past")
+    await _make_version_1(url)
+
+    # Several at once: one of them upgrades, the others find it done.
+    stores = await asyncio.gather(*(CallStore.open(url) for _ in range(3)))
+
+    before = make_turn(0, spoken=())
+    assert await stores[0].get("call-1") == make_call(turns=(before,))
+    await stores[0].add_turn("call-1", make_turn(1))
+    assert await stores[1].get("call-1") == make_call(turns=(before, make_turn(1)))
+    for store in stores:
+        await store.close()
+    again = await CallStore.open(url)
+    await again.ping()
+    await again.close()
+
+
+async def test_words_spoken_as_a_later_version_tells_them(tmp_path: Path) -> None:
+    path = tmp_path / "calls.sqlite3"
+    store = await CallStore.open(f"sqlite:///{path}")
+    await store.create(make_call(turns=(make_turn(),)))
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("""UPDATE turns SET spoken = '[{"route": "telnyx", "text": "Hi", "mood": "blue"}]'""")
+        other.commit()
+    call = await store.get("call-1")
+    assert call is not None and call.turns[0].spoken == (SpokenBy("telnyx", "Hi"),)
+    await store.close()
 
 
 async def test_timings_of_a_later_version_are_passed_over(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backend.core.records import CallRecord, TurnRecord, TurnTimings
+from backend.core.records import CallRecord, SpokenBy, TurnRecord, TurnTimings
 from backend.errors import CarrierError, StorageError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -108,7 +108,18 @@ async def test_one_call_with_its_turns(backend, client) -> None:
     turns = (
         TurnRecord(0, "caller", "Hello.", "Hello.", 3000, 4000, "hello"),
         TurnRecord(
-            1, "agent", "Good morning!", "Good", 4655.5, 5000, "hello", "speech", True, "sesame_ws", timings
+            1,
+            "agent",
+            "Good morning!",
+            "Good",
+            4655.5,
+            5000,
+            "hello",
+            "speech",
+            True,
+            "sesame_ws",
+            timings,
+            (SpokenBy("sesame_ws", "Good"), SpokenBy("elevenlabs", "morning!", "closed")),
         ),
         TurnRecord(2, "caller", "12", "12", 6000, 6500, "hello", "dtmf"),
         TurnRecord(3, "agent", "Thanks.", "Thanks.", 7000, 7500, None, "speech", False, "sesame_ws"),
@@ -119,7 +130,12 @@ async def test_one_call_with_its_turns(backend, client) -> None:
     for any_id in ("call-1", "v3:control-1"):
         shown = (await client.get(f"/api/v1/calls/{any_id}")).json()
         assert shown["duration_s"] == 42.5
-        assert shown["routes"] == ["sesame_ws"]
+        assert shown["routes"] == ["sesame_ws", "elevenlabs"]
+        assert shown["turns"][1]["spoken"] == [
+            {"route": "sesame_ws", "text": "Good", "reason": None},
+            {"route": "elevenlabs", "text": "morning!", "reason": "closed"},
+        ]
+        assert shown["turns"][0]["spoken"] == []
         assert [turn["response_ms"] for turn in shown["turns"]] == [None, 655.5, None, None]
         assert shown["turns"][1]["timings"]["recognised_ms"] == 4090
         assert shown["turns"][1]["timings"]["turn_ended_ms"] is None
