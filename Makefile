@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV   := .venv
 BIN    := $(VENV)/bin
 # The tests of the CSM engine need torch; TEST_EXTRAS=local,dev does without it, and skips them.
-TEST_EXTRAS ?= local,csm,dev
+TEST_EXTRAS ?= local,csm,quantize,dev
 
 .PHONY: help demo test lint format clean
 

@@ -68,8 +68,13 @@ def _csm_engine(name: str, settings: Settings, references: VoiceStore) -> Engine
         dtype=settings.dtype,
         token=settings.hf_token.get_secret_value() if settings.hf_token else None,
         cuda_graphs=settings.cuda_graphs,
+        weights=settings.csm_weights,
     )
     if name == "csm-chunked":
+        if source.weights != "full":
+            raise EngineUnavailable(
+                f"CSM_WEIGHTS={source.weights} is for ENGINE=csm: set that, or CSM_WEIGHTS=full"
+            )
         return chunked_engine(source, max_queue=settings.max_queue, references=references)
     return csm_engine(
         source, max_streams=settings.max_streams, max_queue=settings.max_queue, references=references

@@ -23,6 +23,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     device: str = ""
     dtype: str = ""
+    csm_weights: Literal["full", "int8", "fp8"] = "full"
     cuda_graphs: bool = True
     max_streams: int = Field(32, ge=1, le=1024)
     max_queue: int = Field(64, ge=0, le=10_000)

@@ -10,6 +10,7 @@ from runpod_server.errors import EngineUnavailable
 
 if TYPE_CHECKING:
     from runpod_server.engine.csm_stage import Stage
+    from runpod_server.model.quantize import Weights
     from runpod_server.model.weights import LoadedCsm
 
 
@@ -22,6 +23,7 @@ class CsmSource:
     dtype: str = ""
     token: str | None = None
     cuda_graphs: bool = True
+    weights: Weights = "full"
 
     @property
     def likely_device(self) -> Literal["cuda", "cpu"]:
@@ -46,4 +48,4 @@ class CsmSource:
         loaded = self.load()
         from runpod_server.engine.csm_stage import Stage
 
-        return Stage(loaded, slots=slots, use_graphs=self.cuda_graphs)
+        return Stage(loaded, slots=slots, use_graphs=self.cuda_graphs, weights=self.weights)

@@ -28,8 +28,10 @@ from runpod_server.model.prompt import (
     newest_that_fit,
     turn_positions,
 )
+from runpod_server.model.quantize import Weights
 from runpod_server.model.sampling import Sampling
 from runpod_server.model.weights import LoadedCsm
+from runpod_server.voices.recording import Samples
 from runpod_server.voices.store import ReferenceVoice
 
 log = logging.getLogger(__name__)
@@ -65,11 +67,18 @@ class Stage:
     """`slots` places for utterances on one loaded model. One thread only.
 
     `lag`: how many frames later than made they may be collected; on a GPU one, so that it never waits for
-    the host. Raises EngineUnavailable when the slots do not fit into memory.
+    the host. `weights`: of the model's layers, full or in 8 bits. Raises EngineUnavailable when the slots do
+    not fit into memory, or such weights cannot be had here.
     """
 
     def __init__(
-        self, loaded: LoadedCsm, *, slots: int, use_graphs: bool = True, lag: int | None = None
+        self,
+        loaded: LoadedCsm,
+        *,
+        slots: int,
+        use_graphs: bool = True,
+        lag: int | None = None,
+        weights: Weights = "full",
     ) -> None:
         self._loaded, self.slots = loaded, slots
         self._on_gpu = loaded.device.type == "cuda"
@@ -77,7 +86,7 @@ class Stage:
         self.lag = int(self._on_gpu) if lag is None else lag
         graphed = use_graphs and self._on_gpu
         with _fitting(slots):
-            self._runner = CsmRunner(loaded.model, slots=slots, use_graphs=graphed)
+            self._runner = CsmRunner(loaded.model, slots=slots, use_graphs=graphed, weights=weights)
             self._mimi = MimiStream(loaded.model.codec_model, slots, use_graphs=graphed)
         self.max_positions = self._runner.max_positions
         self._prefixes: OrderedDict[str, Prefix] = OrderedDict()
@@ -165,6 +174,32 @@ class Stage:
         """A turn that was spoken, as context, and the positions it takes."""
         turn = Turn(speaker_id, text, torch.from_numpy(np.stack(codes)))
         return turn, turn_positions(turn, self._loaded.tokenizer, self._loaded.shapes)
+
+    def heard(self, speaker_id: int, text: str, samples: Samples) -> tuple[Turn, int]:
+        """A turn that somebody else spoke, as context, and the positions it takes. samples (n,), 24 kHz.
+
+        Raises OutOfMemory.
+        """
+        with _remembering():
+            codes = encode_recording(self._loaded.model.codec_model, torch.from_numpy(samples))
+        turn = Turn(speaker_id, text, codes)
+        return turn, turn_positions(turn, self._loaded.tokenizer, self._loaded.shapes)
+
+    def listen(self, slot: int, turn: Turn) -> bool:
+        """Have the slot read a turn after all it holds, ended; False, and nothing done, without room for it.
+
+        Raises OutOfMemory.
+        """
+        prompt = self._prompt([turn])
+        if prompt.positions > self._runner.room(slot):
+            return False
+        with _remembering():
+            self._append(slot, prompt)
+        return True
+
+    def drop_voice(self, digest: str) -> None:
+        """Free what is kept of a voice that is no more."""
+        self._prefixes.pop(digest, None)
 
     def _read_voice(self, slot: int, voice: ReferenceVoice) -> None:
         """The voice's prefix is read once and copied from then on: under causality the same."""

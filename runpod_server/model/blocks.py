@@ -1,6 +1,7 @@
 """One transformer layer of CSM with its projections fused, and the few functions that run it.
 
-The fused matrices share their memory with transformers' own module: both can run, nothing is held twice.
+The fused matrices share their memory with transformers' own module: both can run, nothing is held twice. Of
+weights in 8 bits the module's own are given up.
 Numbers follow modeling_csm.py (CsmDecoderLayer, CsmAttention, CsmMLP) to rounding.
 """
 
@@ -42,10 +43,15 @@ class Rotary:
         return self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1)
 
 
-def fuse_layer(layer: Any, matrix: Callable[[Tensor], Matrix]) -> Block:
-    """The Block of a transformers CsmDecoderLayer, whose own projections become views of the fused ones."""
+def fuse_layer(layer: Any, matrix: Callable[[Tensor], Matrix], *, keep: bool = True) -> Block:
+    """The Block of a transformers CsmDecoderLayer, whose own projections become views of the fused ones.
+
+    `keep=False`: they become empty instead. Raises ValueError where they are so already.
+    """
     attention, mlp = layer.self_attn, layer.mlp
-    return Block(
+    if not mlp.down_proj.weight.numel():
+        raise ValueError("this model gave up its full weights to a runner of 8 bits: load it again")
+    block = Block(
         attention_norm=layer.input_layernorm.weight.detach(),
         qkv=matrix(_fuse([attention.q_proj, attention.k_proj, attention.v_proj])),
         attention_out=matrix(attention.o_proj.weight.detach()),
@@ -53,6 +59,11 @@ def fuse_layer(layer: Any, matrix: Callable[[Tensor], Matrix]) -> Block:
         gate_up=matrix(_fuse([mlp.gate_proj, mlp.up_proj])),
         down=matrix(mlp.down_proj.weight.detach()),
     )
+    if not keep:
+        for module in (*attention.children(), *mlp.children()):
+            if isinstance(module, nn.Linear):
+                module.weight.data = module.weight.new_empty(0)
+    return block
 
 
 def _fuse(projections: list[nn.Linear]) -> Tensor:

@@ -20,6 +20,7 @@ from runpod_server.model.graphs import FrameGraphs, FrameShape
 from runpod_server.model.kv_cache import KvCache, RowMap
 from runpod_server.model.network import CsmNetwork
 from runpod_server.model.prompt import Prompt
+from runpod_server.model.quantize import Weights
 from runpod_server.model.sampling import Sampling, SamplingRows
 
 _SMALLEST_WINDOW = 64
@@ -51,7 +52,9 @@ class CsmRunner:
 
     `max_positions`: prompt and frames of a stream together, at most (and by default) what the model was made
     for. `use_graphs`: one CUDA graph a bucket and window, captured by `warm`; off, or on a CPU: eager.
-    `pack_weights`: on a CPU, a second copy of the weights in the order that is fastest to read.
+    `pack_weights`: on a CPU, a second copy of the weights in the order that is fastest to read. `weights`
+    other than "full": the layers' matrices in 8 bits, and the model's own are given up; its `generate` works
+    no more. Raises EngineUnavailable where torchao is missing or the device cannot multiply them.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class CsmRunner:
         max_positions: int | None = None,
         use_graphs: bool = True,
         pack_weights: bool = True,
+        weights: Weights = "full",
     ) -> None:
         if slots < 1:
             raise ValueError(f"a runner needs at least one slot, not {slots}")
@@ -71,7 +75,12 @@ class CsmRunner:
         self.buckets = tuple(_doubling(1, slots))
         self.windows = tuple(_doubling(min(_SMALLEST_WINDOW, self.max_positions), self.max_positions))
         self._network = CsmNetwork(
-            model, shapes, rows=slots, positions=self.max_positions + 1, pack=pack_weights
+            model,
+            shapes,
+            rows=slots,
+            positions=self.max_positions + 1,
+            pack=pack_weights,
+            weights=weights,
         )
         self.device = self._network.device
         self._make_buffers()

@@ -24,6 +24,7 @@ from runpod_server.model.blocks import (
 from runpod_server.model.config import CsmShapes
 from runpod_server.model.kv_cache import KvCache
 from runpod_server.model.matrix import Matrix, PackedMatrix, PlainMatrix, can_pack
+from runpod_server.model.quantize import Weights, quantized_matrices
 
 Choose = Callable[[Tensor, Tensor], Tensor]  # logits (B, V) float32, draws (B, 1) → codes (B,)
 
@@ -32,14 +33,29 @@ class CsmNetwork:
     """The weights of a transformers CsmForConditionalGeneration, rearranged for one frame after another.
 
     `positions` bounds the rotary table, `rows` the batch. `pack`: pack the weights where that is faster.
+    `weights` is about the layers' matrices: heads and embeddings are a hundredth of what a frame reads, and
+    decide every code, so they stay full. Raises EngineUnavailable (see quantize.py).
     """
 
-    def __init__(self, model: Any, shapes: CsmShapes, *, rows: int, positions: int, pack: bool) -> None:
+    def __init__(
+        self,
+        model: Any,
+        shapes: CsmShapes,
+        *,
+        rows: int,
+        positions: int,
+        pack: bool,
+        weights: Weights = "full",
+    ) -> None:
         self.shapes = shapes
         packs = pack and can_pack(model.lm_head.weight)
         self._matrix: Callable[[Tensor], Matrix] = PackedMatrix if packs else PlainMatrix
         self.device: torch.device = model.lm_head.weight.device
         self.dtype: torch.dtype = model.lm_head.weight.dtype
+        self._keeps_full = weights == "full"
+        self._layer_matrix = (
+            self._matrix if self._keeps_full else quantized_matrices(weights, self.device, self.dtype)
+        )
         with torch.no_grad():
             self._take_backbone(model, positions)
             self._take_depth(model.depth_decoder)
@@ -50,7 +66,7 @@ class CsmNetwork:
         self._text_embedding = model.embed_text_tokens.weight.detach()
         self._audio_embedding = backbone.embed_tokens.embed_audio_tokens.weight.detach()
         self._first_code = torch.arange(self.shapes.codebooks, device=self.device) * self.shapes.code_vocab
-        self._blocks: list[Block] = [fuse_layer(one, self._matrix) for one in backbone.layers]
+        self._blocks: list[Block] = [self._fused(one) for one in backbone.layers]
         self._norm = backbone.norm.weight.detach()
         self._rotary = rotary_table(backbone.rotary_emb, positions, head)
         self._columns = torch.arange(positions, device=self.device)
@@ -59,7 +75,7 @@ class CsmNetwork:
 
     def _take_depth(self, depth: Any) -> None:
         shapes = self.shapes
-        self._depth_blocks: list[Block] = [fuse_layer(one, self._matrix) for one in depth.model.layers]
+        self._depth_blocks: list[Block] = [self._fused(one) for one in depth.model.layers]
         self._depth_norm = depth.model.norm.weight.detach()
         self._depth_rotary = rotary_table(depth.model.rotary_emb, shapes.codebooks, self._norm)
         heads = depth.codebooks_head.weight.detach()  # (31, depth hidden, 2051)
@@ -69,6 +85,9 @@ class CsmNetwork:
         projector = depth.model.inputs_embeds_projector.weight.detach()
         self._depth_projector = self._matrix(projector)
         self._depth_embedding = F.linear(depth.model.embed_tokens.weight.detach(), projector)
+
+    def _fused(self, layer: Any) -> Block:
+        return fuse_layer(layer, self._layer_matrix, keep=self._keeps_full)
 
     def _make_depth_cache(self, rows: int) -> None:
         depth = self.shapes.depth

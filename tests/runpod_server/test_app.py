@@ -24,6 +24,13 @@ def test_csm_is_chosen_by_name_and_loads_nothing_yet(name: str, settings: Callab
     assert engine.status().capacity == (7 if name == "csm" else 1)
 
 
+def test_weights_in_8_bits_are_for_the_batched_engine(settings: Callable[..., Settings]) -> None:
+    pytest.importorskip("torch")
+    assert choose_engine(settings(engine="csm", csm_weights="int8")).name == "csm"
+    with pytest.raises(EngineUnavailable, match="CSM_WEIGHTS=int8 is for ENGINE=csm"):
+        choose_engine(settings(engine="csm-chunked", csm_weights="int8"))
+
+
 @pytest.mark.parametrize("name", ["csm", "csm-chunked"])
 def test_csm_without_torch_says_what_to_install(
     name: str, settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
