@@ -19,9 +19,23 @@ from __future__ import annotations
 from typing import Literal
 
 SpeechFailure = Literal[
-    "unreachable", "unauthorized", "bad_request", "busy", "out_of_memory", "not_ready",
-    "generation_failed", "closed", "no_audio", "timeout", "protocol",
-]  # fmt: skip
+    "unreachable",  # no connection: wrong address, server down, TLS
+    "unauthorized",  # the key is missing, wrong, or may not do this
+    "quota",  # the vendor's credit is used up
+    "unknown_voice",
+    "slow",  # sound comes slower than it plays
+    "noise",  # what comes is no speech
+    "rate_limited",  # too many requests for this key or plan
+    "bad_request",  # our own input: another server of the same kind would refuse it, too
+    "busy",  # too many requests for this server
+    "out_of_memory",
+    "not_ready",  # the model is still loading
+    "generation_failed",  # the server's own failure
+    "closed",  # the connection ended in the middle
+    "no_audio",  # everything went well, but for the sound
+    "timeout",
+    "protocol",  # what came is not what was agreed
+]
 
 
 class BackendError(Exception):

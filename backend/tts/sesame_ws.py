@@ -10,15 +10,22 @@ import asyncio
 import itertools
 import json
 import logging
+import ssl
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
+from urllib.parse import urlsplit
 
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
+from backend.core.speech import RouteName, Sound
 from backend.errors import SpeechError, SpeechFailure
 
 log = logging.getLogger(__name__)
+# websockets would write every header, the key among them, into a debug log.
+_wire_log = logging.getLogger("backend.tts.wire")
+_wire_log.setLevel(logging.INFO)
 
 RATE_HZ = 24_000
 _MAX_MESSAGE_BYTES = 1 << 20
@@ -37,24 +44,31 @@ _KNOWN_FAILURES: dict[str, SpeechFailure] = {
 class SesameWebSocketService:
     """One call's connection to a Sesame speech server.
 
-    `stream_tts` connects when need be; `connect` beforehand (while the telephone rings) saves that time.
-    One utterance at a time: a second `stream_tts` waits for the first to end or be closed.
+    `speak` connects when need be; `connect` beforehand (while the telephone rings) saves that time.
+    One utterance at a time: a second `speak` waits for the first to end or be closed.
     """
 
-    name = "sesame_ws"
+    name: RouteName = "sesame_ws"
 
     def __init__(
         self,
         url: str,
         *,
         api_key: str | None = None,
+        speaker_id: int = 0,
+        context_id: str | None = None,
         settings: Mapping[str, Any] | None = None,
         connect_timeout_s: float = 5.0,
         first_audio_timeout_s: float = 6.0,
         chunk_timeout_s: float = 4.0,
     ) -> None:
-        """`url` is the server's `/ws/generate`; `settings` go into every request (temperature, voice, …)."""
+        """`url` is the server's `/ws/generate`; `settings` go into every request (temperature, voice, …).
+
+        `context_id` names the conversation: its prosody then follows what was said before, until the
+        connection closes. `speaker_id` is for `speak`.
+        """
         self.url = url
+        self.speaker_id, self.context_id = speaker_id, context_id
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._settings = dict(settings or {})
         self._connect_timeout_s = connect_timeout_s
@@ -68,6 +82,12 @@ class SesameWebSocketService:
         """Open the connection unless it is open. Raises SpeechError (unreachable, unauthorized, busy)."""
         async with self._turn:
             await self._open()
+
+    async def speak(self, text: str, *, before: str = "") -> AsyncGenerator[Sound]:
+        """`stream_tts` as Sound. `before` is not needed: the server remembers it by the `context_id`."""
+        async with aclosing(self.stream_tts(text, self.speaker_id)) as chunks:
+            async for chunk in chunks:
+                yield Sound(chunk, "pcm16", RATE_HZ)
 
     async def stream_tts(self, text: str, speaker_id: int = 0) -> AsyncGenerator[bytes]:
         """Speech for `text`: int16 little-endian mono PCM at 24 kHz, in chunks as the server makes them.
@@ -113,6 +133,8 @@ class SesameWebSocketService:
     async def _ask(self, text: str, speaker_id: int, request_id: str) -> bytes:
         connection = await self._open()
         request = {**self._settings, "text": text, "speaker_id": speaker_id, "request_id": request_id}
+        if self.context_id is not None:
+            request["context_id"] = self.context_id
         try:
             await self._put(connection, request)
             first = await self._next(request_id, self._first_audio_timeout_s)
@@ -140,6 +162,9 @@ class SesameWebSocketService:
                 while True:
                     message = await connection.recv()
                     if isinstance(message, bytes):
+                        if len(message) % 2:
+                            await self._drop()
+                            raise self._error("protocol", "the speech server sent half a sample")
                         if message:
                             return message
                     elif await self._is_done(message, request_id):
@@ -217,11 +242,14 @@ class SesameWebSocketService:
                     ping_timeout=10,
                     close_timeout=1,
                     proxy=None,
+                    logger=_wire_log,
                 )
         except TimeoutError as error:
             raise self._error("timeout", f"no connection within {self._connect_timeout_s:g} s") from error
         except websockets.InvalidStatus as error:
             raise self._refused(error) from error
+        except ssl.SSLError as error:
+            raise self._error("unreachable", f"no secure connection (TLS): {error}") from error
         except (OSError, websockets.WebSocketException) as error:
             raise self._error("unreachable", f"cannot connect: {error}") from error
         return self._connection
@@ -232,6 +260,8 @@ class SesameWebSocketService:
             return self._error("unauthorized", f"refused with HTTP {status}: check SESAME_API_KEY")
         if status in (429, 503):
             return self._error("busy", f"the server is full or starting (HTTP {status})")
+        if status == 500:
+            return self._error("generation_failed", "the server failed (HTTP 500): see its log")
         return self._error("unreachable", f"not a speech server, or the wrong address (HTTP {status})")
 
     async def _lost(self, error: Exception) -> SpeechError:
@@ -244,7 +274,15 @@ class SesameWebSocketService:
         return self._error("closed", f"the connection was lost: {error}")
 
     def _error(self, reason: SpeechFailure, what: str) -> SpeechError:
-        return SpeechError(f"Sesame speech server at {self.url}: {what}", route=self.name, reason=reason)
+        return SpeechError(
+            f"Sesame speech server at {_shown(self.url)}: {what}", route=self.name, reason=reason
+        )
+
+
+def _shown(url: str) -> str:
+    """The address without what may be a secret in it."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 async def _close(connection: ClientConnection) -> None:
