@@ -38,6 +38,8 @@ _ADVICE = {
     "rate_limited": "Too many requests for the vendor's plan: raise it, or share the calls out",
     "not_ready": "Still loading its model: wait",
     "no_audio": "Gives no sound for text: look at the server's log, or the vendor's quota",
+    "noise": "Makes noise instead of speech: look at the server's log and its model",
+    "slow": "Makes sound slower than it plays: let it take fewer streams, or add a server",
     "timeout": "Too slow: look at its load and at the network",
     "closed": "Drops the connection: look at its log",
     "out_of_memory": "Out of memory: let it take fewer streams, or shorter texts",

@@ -23,7 +23,7 @@ OPERATOR: frozenset[str] = frozenset({"unauthorized", "quota", "unknown_voice"})
 CROWDED: frozenset[str] = frozenset({"busy", "rate_limited", "not_ready"})
 """Passes by itself, soon."""
 CONNECTION: frozenset[str] = frozenset({"unreachable"})
-_WEIGHTS = {"unreachable": 1.5, "no_audio": 1.5, "protocol": 1.5, "out_of_memory": 1.0}
+_WEIGHTS = {"unreachable": 1.5, "no_audio": 1.5, "noise": 1.5, "protocol": 1.5}  # 1.0 for the others
 
 
 @dataclass(frozen=True, slots=True)
