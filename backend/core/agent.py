@@ -304,6 +304,27 @@ class Limits(_Model):
     )
 
 
+class FailoverSettings(_Model):
+    """When a voice fails: how soon the next one takes over, and what happens when none is left."""
+
+    first_audio_ms: int = Field(
+        1500, ge=200, le=20_000, description="A voice that says nothing for this long has failed."
+    )
+    hedge_ms: int | None = Field(
+        None,
+        ge=50,
+        le=20_000,
+        description="A first sound later than this starts the next voice beside it; the faster one speaks.",
+    )
+    apology: Text = Field(
+        "I'm sorry, we are having a technical problem. Please call again later. Goodbye.",
+        description="Said when no voice is left, by a recording.",
+    )
+    transfer_to: Text | None = Field(
+        None, description="Where the call goes after the apology, as in a transfer action; none: hang up."
+    )
+
+
 class RecordingSettings(_Model):
     """Recording by the carrier."""
 
@@ -350,6 +371,7 @@ class Agent(_Model):
     tts_provider: Literal["sesame", "elevenlabs"] = "sesame"
     use_websocket_tts: bool = Field(True, description="Stream speech over a WebSocket; false: REST.")
     tts_fallbacks: tuple[Fallback, ...] = Field((), description="Tried in order when the voice fails.")
+    failover: FailoverSettings = FailoverSettings()
     sesame_settings: SesameSettings = SesameSettings()
     elevenlabs_settings: ElevenLabsSettings = ElevenLabsSettings()
     stt: SttSettings = SttSettings()

@@ -53,6 +53,8 @@ def _voice_errors(agent: Agent) -> Iterator[Problem]:
     )
     if uses_elevenlabs and agent.elevenlabs_settings.voice_id is None:
         yield "elevenlabs_settings.voice_id", "is required: tts_provider or tts_fallbacks uses elevenlabs"
+    if agent.failover.transfer_to is not None:
+        yield from _transfer_errors(agent, "failover.transfer_to", agent.failover.transfer_to)
     if agent.stt.provider == "local" and not agent.language.startswith("en"):
         yield "stt.provider", f"'local' hears English only, and language is {agent.language!r}"
 
@@ -213,6 +215,9 @@ def find_warnings(agent: Agent) -> Iterator[Problem]:
     start = agent.node(agent.call_flow.start)
     if start and start.listens and not (agent.greeting or start.say or start.prompt):
         yield "greeting", "is missing, and the start node says nothing: the caller hears silence"
+    failover = agent.failover
+    if failover.hedge_ms is not None and failover.hedge_ms >= failover.first_audio_ms:
+        yield "failover.hedge_ms", f"is never reached: first_audio_ms is {failover.first_audio_ms}"
     if not any(node.ends_call for node in agent.call_flow.nodes if node.id in reached):
         yield "call_flow", "no node ends the call: only the caller or a limit can"
 
@@ -237,6 +242,8 @@ def _texts(agent: Agent) -> Iterator[tuple[str, str]]:
         "turns.idle_goodbye": agent.turns.idle_goodbye,
         "turns.give_up": agent.turns.give_up,
         "voicemail.message": agent.voicemail.message,
+        "failover.apology": agent.failover.apology,
+        "failover.transfer_to": agent.failover.transfer_to,
     }
     yield from ((field, text) for field, text in single.items() if text)
     yield from ((f"turns.idle_prompts[{at}]", text) for at, text in enumerate(agent.turns.idle_prompts))
@@ -267,11 +274,6 @@ def unsupported(agent: Agent) -> list[str]:
         f"stt.provider {agent.stt.provider!r}; the local recogniser hears instead": agent.stt.provider
         != "local",
         "llm; the call flow alone decides": agent.llm.provider != "none",
-        "tts_provider 'elevenlabs'; Sesame speaks instead": agent.tts_provider == "elevenlabs",
-        "use_websocket_tts false; speech is streamed": not agent.use_websocket_tts,
-        "tts_fallbacks; when the voice fails, the carrier's says sorry and the call ends": bool(
-            agent.tts_fallbacks
-        ),
         "recording": agent.recording.enabled,
         "voicemail detection": agent.voicemail.detect,
         "tools": bool(agent.tools),

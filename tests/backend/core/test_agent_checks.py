@@ -168,8 +168,36 @@ def test_no_transfer_targets(target: str) -> None:
     assert transfer_target_problem(target)
 
 
-def test_a_plain_agent_asks_for_nothing_unsupported() -> None:
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("911", "'911' is neither a number"),
+        ("{{human}}", "nothing ever sets {{human}}"),
+        ("{{answer}}", "must not choose the number"),
+    ],
+)
+def test_where_a_call_without_a_voice_goes(target: str, reason: str) -> None:
+    collecting = ask(collect={"name": "answer"})
+    found = problems(agent(collecting, BYE, failover={"transfer_to": target}))
+    assert [(field, reason in why) for field, why in found] == [("failover.transfer_to", True)], found
+    for good in ("+15550100099", "sip:desk@example.com", "{{desk}}"):
+        sound = agent(collecting, BYE, failover={"transfer_to": good}, variables={"desk": "+15550100099"})
+        assert problems(sound) == []
+
+
+def test_a_hedge_that_never_starts_is_a_warning() -> None:
+    late = agent(ask(), BYE, failover={"hedge_ms": 1500})
+    assert inspect_agent(late, file="f").warnings == (
+        "f: failover.hedge_ms: is never reached: first_audio_ms is 1500",
+    )
+    assert inspect_agent(agent(ask(), BYE, failover={"hedge_ms": 300}), file="f").warnings == ()
+
+
+def test_an_agent_with_any_voice_asks_for_nothing_unsupported() -> None:
     assert unsupported(parsed(agent(ask(), BYE))) == []
+    voices = {"tts_provider": "elevenlabs", "elevenlabs_settings": {"voice_id": "v"}}
+    fallbacks = {"use_websocket_tts": False, "tts_fallbacks": ["sesame_rest", "telnyx"]}
+    assert unsupported(parsed(agent(ask(), BYE, **voices, **fallbacks))) == []
 
 
 @pytest.mark.parametrize(
@@ -177,12 +205,6 @@ def test_a_plain_agent_asks_for_nothing_unsupported() -> None:
     [
         ({"stt": {"provider": "telnyx"}}, "stt.provider 'telnyx'"),
         ({"llm": {"provider": "openai", "model": "m"}}, "llm"),
-        (
-            {"tts_provider": "elevenlabs", "elevenlabs_settings": {"voice_id": "v"}},
-            "tts_provider 'elevenlabs'",
-        ),
-        ({"use_websocket_tts": False}, "use_websocket_tts"),
-        ({"tts_fallbacks": ["sesame_rest", "telnyx"]}, "tts_fallbacks"),
         ({"recording": {"enabled": True}}, "recording"),
         ({"voicemail": {"detect": True}}, "voicemail"),
         ({"tools": [{"name": "t", "description": "d", "url": "http://x.y"}]}, "tools"),

@@ -35,7 +35,8 @@ def test_every_built_in_variable_is_in_the_reference(name: str) -> None:
 
 def test_the_defaults_stand_in_the_reference() -> None:
     tables = TEXT[TEXT.index("## Taking turns") :]
-    for name, info in (models.TurnSettings.model_fields | models.Limits.model_fields).items():
+    documented = (models.TurnSettings, models.Limits, models.FailoverSettings)
+    for name, info in (pair for model in documented for pair in model.model_fields.items()):
         row = re.search(rf"^\| `{name}` \|(.*?)\|", tables, re.MULTILINE)
         assert row, name
         default = info.default[0] if isinstance(info.default, tuple) else info.default
