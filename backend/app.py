@@ -18,9 +18,12 @@ from pydantic import SecretStr
 
 from backend import __version__
 from backend.calls.manager import CallManager
-from backend.calls.ports import CallParts, SpeechRoute, Transcriber, VoiceDetector
+from backend.calls.ports import CallParts, Transcriber, VoiceDetector
+from backend.calls.route_board import RouteBoard
+from backend.calls.route_plan import RoutePlan
 from backend.core.agent import Agent
 from backend.core.agent_checks import unsupported
+from backend.core.health import RouteKey
 from backend.core.urls import websocket_url
 from backend.errors import ConfigError
 from backend.settings import Settings, missing
@@ -66,16 +69,23 @@ def local_ears() -> tuple[Transcriber, Callable[[], VoiceDetector], Callable[[],
     return transcriber, VoiceActivity, transcriber.close
 
 
-def speech_routes(settings: Settings) -> Callable[[Agent], SpeechRoute]:
-    """Makes a call's voice. Calls are spread over the speech servers in turn."""
+def speech_routes(settings: Settings) -> Callable[[Agent], list[RoutePlan]]:
+    """How an agent may speak. Calls are spread over the speech servers in turn."""
     servers = itertools.cycle(settings.sesame_websocket_urls)
     api_key = _secret(settings.sesame_api_key)
 
-    def make_route(agent: Agent) -> SpeechRoute:
+    def plan(agent: Agent) -> list[RoutePlan]:
+        speaker_id = agent.sesame_settings.speaker_id
         given = agent.sesame_settings.model_dump(exclude_none=True, exclude={"speaker_id"})
-        return SesameWebSocketService(next(servers), api_key=api_key, settings=given)
+        url = next(servers)
+        voice_id = str(given.get("voice") or speaker_id)
 
-    return make_route
+        def make() -> SesameWebSocketService:
+            return SesameWebSocketService(url, api_key=api_key, speaker_id=speaker_id, settings=given)
+
+        return [RoutePlan(RouteKey("sesame_ws", url), voice_id, make)]
+
+    return plan
 
 
 async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
@@ -103,7 +113,8 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
         store=store,
         transcriber=transcriber,
         make_detector=make_detector,
-        make_route=speech_routes(settings),
+        plan_routes=speech_routes(settings),
+        board=RouteBoard(now_ms),
         clock=now_ms,
         observer=metrics,
         media_url=websocket_url(settings.public_url or f"http://{settings.host}:{settings.port}", "/media"),

@@ -295,6 +295,15 @@ class Conversation:
         self._turn += 1
         return self._turn - 1
 
+    async def say_last(self, speech: Callable[[], Awaitable[Utterance]]) -> None:
+        """After the end of `run`: what is said all the same, and recorded. Raises SpeechError."""
+        index, before = self._next_turn(), self._speaker.last
+        try:
+            await speech()
+        finally:
+            if (said := self._speaker.last) is not None and said is not before:
+                self._record_agent(index, said, None, TurnTimings())
+
     def record_last_words(self, ended: TurnEnded) -> None:
         """The caller said this as the line ended: it is kept, though nobody answers any more."""
         self._record_caller(ended)
@@ -339,6 +348,7 @@ class Conversation:
                 interrupted=utterance.interrupted,
                 route=utterance.route,
                 timings=timings,
+                spoken=utterance.spoken,
             )
         )
 

@@ -9,20 +9,23 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from backend.calls.apology import apologise
+from backend.calls.carrier_voice import CARRIER, CarrierVoice
 from backend.calls.conversation import Conversation, KeyPressed, LineLost, LineRestored, SayRequest
 from backend.calls.listener import Listener
 from backend.calls.ports import CallParts, MediaSocket
 from backend.calls.recorder import TurnRecorder
 from backend.calls.speaker import Speaker
+from backend.calls.voice import Voice
 from backend.core import call as commands
 from backend.core.agent import Agent
 from backend.core.call import CallMachine, Command
 from backend.core.dtmf import DtmfMerger, Source
+from backend.core.failover import Patience
 from backend.core.flow import Action, Flow, Hangup, SendDtmf, Transfer
 from backend.core.g711 import Codec
 from backend.core.media import (
@@ -37,6 +40,7 @@ from backend.core.media import (
     UnsupportedLeg,
 )
 from backend.core.records import CallRecord
+from backend.core.templates import render
 from backend.core.turns import Expects, TurnPolicy
 from backend.errors import CallGone, CarrierError, FlowError, HearingError, SpeechError, StorageError
 
@@ -46,8 +50,6 @@ SEND_CODEC = Codec.PCMU
 """What we ask the carrier to take from us (`stream_bidirectional_codec`): it transcodes for the leg. What
 comes from the caller is in the leg's own codec, as `start.media_format` says."""
 _MAX_INBOX = 200
-_APOLOGY = "I'm sorry, we are having a technical problem. Please call again later. Goodbye."
-_APOLOGY_S = 10.0  # at most; mostly the carrier says when it has spoken
 _STORE_TRIES = 4
 _LAST_WORDS_S = 4.0
 
@@ -63,12 +65,29 @@ class LiveCall:
         self._variables = variables
         self._inbox: asyncio.Queue[Callable[[], list[Command]]] = asyncio.Queue(_MAX_INBOX)
         self._recorder = TurnRecorder(parts.store, record.id, on_turn=parts.observer.turn_answered)
-        self._route = parts.make_route(agent)
+        self._carrier_voice = CarrierVoice(
+            parts.carrier,
+            language=agent.language,
+            ccid=lambda: self._ccid,
+            command_id=self.next_command_id,
+        )
+        self._prepared = parts.prepared(agent)
+        self._voice = Voice(
+            parts.plan_routes(agent),
+            board=parts.board,
+            clock=parts.clock,
+            codec=SEND_CODEC,
+            patience=Patience(first_audio_ms=agent.failover.first_audio_ms, hedge_ms=agent.failover.hedge_ms),
+            ears=parts.transcriber if agent.language.startswith("en") else None,
+            prepared=self._prepared,
+            last_resort=self._carrier_voice.say if CARRIER in agent.tts_fallbacks else None,
+        )
         self._dtmf = DtmfMerger()
         self._socket: MediaSocket | None = None
         self._reader: asyncio.Task[Any] | None = None
         self._conversation: Conversation | None = None
         self._speaker: Speaker | None = None
+        self._flow: Flow | None = None
         self._listener: Listener | None = None
         self._talk: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -76,7 +95,6 @@ class LiveCall:
         self._commands = 0
         self._transferred = False
         self._closing = False
-        self._apologised = asyncio.Event()
         self.error: str | None = None
         self.stored = True
         """Whether the database knows this call; if not, it is told again with every change."""
@@ -119,7 +137,7 @@ class LiveCall:
 
     def carrier_spoke(self) -> None:
         """The carrier has said what it was asked to say in its own voice."""
-        self._apologised.set()
+        self._carrier_voice.spoke()
 
     def next_command_id(self, name: str) -> str:
         """An id that makes a retried command harmless."""
@@ -149,7 +167,10 @@ class LiveCall:
                     writer.cancel()
         finally:
             self.finished.set()
-            await self._route.aclose()
+            await self._voice.aclose()
+            await self._carrier_voice.aclose()
+            if self._prepared is not None:
+                await self._prepared.aclose()
 
     async def _live(self) -> None:
         if self.record.direction == "inbound":
@@ -216,7 +237,7 @@ class LiveCall:
 
     async def _warm_up(self) -> None:
         try:
-            await self._route.connect()
+            await self._voice.connect()
         except SpeechError as error:
             # Not the end yet: the voice may be back by the time somebody picks up.
             log.warning("call %s: %s", self.record.id, error)
@@ -361,10 +382,10 @@ class LiveCall:
         turns = self.agent.turns
         self._speaker = Speaker(
             self._send,
-            self._route,
+            self._voice,
             codec=SEND_CODEC,
             clock=clock,
-            speaker_id=self.agent.sesame_settings.speaker_id,
+            language=self.agent.language,
         )
         self._listener = Listener(
             codec=started.codec,
@@ -384,7 +405,7 @@ class LiveCall:
             on_event=lambda event: self._conversation.notify(event) if self._conversation else None,
             on_deaf=self._deaf,
         )
-        flow = Flow(self.agent, self._variables)
+        self._flow = flow = Flow(self.agent, self._variables)
         self._variables = flow.variables
         self._conversation = Conversation(
             flow=flow,
@@ -409,34 +430,34 @@ class LiveCall:
             log.error("call %s: %s", self.record.id, error)
             self.error = str(error)
             reason = "the agent could not go on"
-            await self._apologise()
+            await self._apologise(voice_is_left=isinstance(error, FlowError))
         except Exception as error:
             # A bug must not cost the call its end, nor the database its turns.
             log.exception("call %s: the conversation failed", self.record.id)
             self.error = f"internal error: {error!r}"
             reason = "the agent could not go on"
-            await self._apologise()
+            await self._apologise(voice_is_left=True)
         finally:
             sender.cancel()
             await asyncio.wait([sender])
         if not self._transferred:
             self.tell(lambda: self.machine.hang_up(reason))
 
-    async def _apologise(self) -> None:
-        """In the carrier's own voice: ours is what failed."""
-        try:
-            await self._parts.carrier.speak(
-                self._ccid,
-                text=_APOLOGY,
-                language=self.agent.language,
-                command_id=self.next_command_id("apologise"),
-            )
-        except CarrierError as error:
-            log.error("call %s: cannot apologise either: %s", self.record.id, error)
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_APOLOGY_S):
-                await self._apologised.wait()
+    async def _apologise(self, *, voice_is_left: bool) -> None:
+        """Say sorry, then pass the caller on to somebody, if the agent says so."""
+        assert self._conversation is not None
+        assert self._speaker is not None
+        failover = self.agent.failover
+        await apologise(
+            render(failover.apology, self._variables),
+            self._conversation,
+            self._speaker,
+            self._prepared,
+            self._carrier_voice,
+            voice_is_left=voice_is_left,
+        )
+        if failover.transfer_to is not None:
+            await self._perform(Transfer(render(failover.transfer_to, self._variables)))
 
     async def _perform(self, action: Action) -> str | None:
         try:
@@ -466,6 +487,8 @@ class LiveCall:
     def _expect(self, expects: Expects) -> None:
         if self._listener is not None:
             self._listener.turns.expects = expects
+        if self._prepared is not None and self._flow is not None:
+            self._prepared.prepare_soon(self._flow.likely_texts())
 
     def _deaf(self, error: HearingError) -> None:
         log.error("call %s: %s", self.record.id, error)

@@ -23,7 +23,7 @@ from backend.core.agent_checks import transfer_target_problem
 from backend.core.health import RouteHealth
 from backend.core.records import ENDED_STATES, CallRecord, CallState, Direction
 from backend.core.templates import call_variables
-from backend.errors import CallGone, CarrierError, RequestError, SpeechError, StorageError
+from backend.errors import CallGone, CarrierError, RequestError, StorageError
 from backend.telnyx.control import DialedCall, RejectCause
 from backend.telnyx.webhooks import SeenEvents, TelnyxEvent
 
@@ -342,22 +342,8 @@ class CallManager:
             raise RequestError("the call's line is not up yet", status=409, code="not_in_progress")
 
     async def speech_routes(self) -> list[RouteHealth]:
-        """Each voice's state, found out now by connecting to it."""
-        agents: dict[str, Agent] = {}
-        for call_agent in self._agents.all():
-            agents.setdefault(call_agent.tts_provider, call_agent)
-        return list(await asyncio.gather(*map(self._probe, agents.values())))
-
-    async def _probe(self, agent: Agent) -> RouteHealth:
-        route = self._parts.make_route(agent)
-        began_ms = self._parts.clock()
-        try:
-            await route.connect()
-        except SpeechError as error:
-            return RouteHealth(route.name, "down", str(error))
-        finally:
-            await route.aclose()
-        return RouteHealth(route.name, "up", "connected", round(self._parts.clock() - began_ms, 1))
+        """Each voice's state, as calls and probes found it."""
+        return self._parts.board.health()
 
     async def _answered_call(self, any_id: str) -> LiveCall:
         call = await self._live_call(any_id)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from backend.calls.route_board import RouteBoard
+from backend.calls.route_plan import RoutePlan
 from backend.core.agent import Agent
 from backend.core.records import CallRecord, CallState, Direction, TurnRecord, TurnTimings
+from backend.core.speech import Piece, RouteName, Sound
 
 Clock = Callable[[], float]
 """Milliseconds on a monotonic clock."""
@@ -16,16 +19,21 @@ Clock = Callable[[], float]
 class SpeechRoute(Protocol):
     """A way to speak. See `backend.tts`."""
 
-    name: str
+    @property
+    def name(self) -> RouteName:
+        """As records and metrics name it."""
 
     async def connect(self) -> None:
         """Get ready, so that the first word comes sooner. Raises SpeechError."""
 
-    def stream_tts(self, text: str, speaker_id: int = 0) -> AsyncGenerator[bytes]:
-        """Int16 mono PCM at 24 kHz as it is made. Raises SpeechError."""
+    def speak(self, text: str, *, before: str = "") -> AsyncGenerator[Sound]:
+        """Sound as it is made; `before`: what was said directly before, for the melody of it.
+
+        Closing it early cancels the request. Raises SpeechError; `no_audio` when text gave no sound.
+        """
 
     async def aclose(self) -> None:
-        """Let go of everything."""
+        """Let go of everything, within a second."""
 
 
 class Transcriber(Protocol):
@@ -40,6 +48,33 @@ class VoiceDetector(Protocol):
 
     def push(self, pcm16: bytes) -> list[float]:
         """Probabilities of the 32 ms windows that this int16 8 kHz audio completes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Sound, μ-law at 8 kHz, and what it says."""
+
+    ulaw: bytes
+    text: str
+
+
+class PreparedVoice(Protocol):
+    """What was synthesised beforehand in one call's voice. See `backend.calls.prepared_voice`."""
+
+    def lookup(self, piece: Piece) -> bytes | None:
+        """Its sound, μ-law at 8 kHz; at once."""
+
+    def note(self, piece: Piece) -> None:
+        """A route has just spoken this piece whole: what is prepared for others can be, now."""
+
+    def prepare_soon(self, texts: Sequence[str]) -> None:
+        """These may be said next. Returns at once; what an earlier call asked for is given up."""
+
+    def apology(self) -> Recording | None:
+        """For when no voice is left."""
+
+    async def aclose(self) -> None:
+        """Stop preparing."""
 
 
 class MediaSocket(Protocol):
@@ -88,6 +123,8 @@ class Carrier(Protocol):
 
     async def speak(self, ccid: str, *, text: str, language: str, command_id: str) -> None: ...
 
+    async def stop_speaking(self, ccid: str, *, command_id: str) -> None: ...
+
 
 class Observer(Protocol):
     """Who counts calls and turns. See `backend.web.metrics`."""
@@ -95,6 +132,10 @@ class Observer(Protocol):
     def call_moved(self, direction: Direction, before: CallState | None, now: CallState) -> None: ...
 
     def turn_answered(self, timings: TurnTimings) -> None: ...
+
+
+def _nothing_prepared(agent: Agent) -> PreparedVoice | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +146,11 @@ class CallParts:
     store: Store
     transcriber: Transcriber
     make_detector: Callable[[], VoiceDetector]
-    make_route: Callable[[Agent], SpeechRoute]
+    plan_routes: Callable[[Agent], Sequence[RoutePlan]]
+    """How an agent may speak, best first, for one call."""
+    board: RouteBoard
     clock: Clock
     observer: Observer
     media_url: str
     """`wss://…/media`, what the carrier can reach."""
+    prepared: Callable[[Agent], PreparedVoice | None] = _nothing_prepared

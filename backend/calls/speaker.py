@@ -1,26 +1,50 @@
-"""The agent's mouth: text → sentences → speech route → 8 kHz G.711 → playout → media socket.
+"""The agent's mouth: text → pieces → a voice → 8 kHz G.711 → playout → media socket.
 
-Says one utterance at a time and tells what was heard of it. Does not decide what to say, nor when to stop.
+Says one utterance at a time and tells what was heard of it. Does not decide what to say, nor when to stop,
+nor who speaks.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from backend.calls.ports import Clock, SpeechRoute
-from backend.core.g711 import FRAME_MS, RATE_HZ, Codec
+from backend.calls.carrier_voice import CARRIER
+from backend.calls.ports import Clock
+from backend.calls.voice import Voice
+from backend.core.g711 import FRAME_MS, Codec
 from backend.core.media import CLEAR_FRAME, mark_frame, media_frame
-from backend.core.playout import Playout, Send, SendMedia
-from backend.core.resample import Resampler
+from backend.core.playout import Playout, Send, SendMedia, words_within
+from backend.core.records import SpokenBy
+from backend.core.said import MS_PER_CHARACTER
 from backend.core.sentences import sentences
+from backend.core.speech import Piece, plain_piece
 from backend.errors import SpeechError
 
-SPEECH_HZ = 24_000
 _MAX_QUEUED_MS = 10_000.0  # made but not yet sent; beyond it the speech server is made to wait
 _MARK_GRACE_MS = 1_500.0  # a mark this late will not come: believe the clock instead
+RECORDED = "recorded"
+"""Route name of a recording that was played."""
+
+
+@dataclass(slots=True)
+class _Segment:
+    """What one route was to say of an utterance."""
+
+    text: str
+    route: str
+    reason: str | None
+    by_carrier_from_ms: float | None = None
+    over: bool = False
+
+    def heard_elsewhere(self, now_ms: float) -> str:
+        """What of it was heard, said by the carrier: by the clock."""
+        if self.by_carrier_from_ms is None:
+            return ""
+        took_ms = now_ms - self.by_carrier_from_ms
+        return words_within(self.text, 1.0 if self.over else took_ms / (len(self.text) * MS_PER_CHARACTER))
 
 
 @dataclass(slots=True)
@@ -38,23 +62,38 @@ class Utterance:
     heard_text: str = ""
     interrupted: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    segments: list[_Segment] = field(default_factory=list)
+
+    @property
+    def spoken(self) -> tuple[SpokenBy, ...]:
+        """Which route spoke which of the words that were heard; neighbours by one route are put together."""
+        heard, parts = self.heard_text.split(), list[SpokenBy]()
+        for segment in self.segments:
+            size = len(segment.text.split())
+            text, heard = " ".join(heard[:size]), heard[size:]
+            if parts and parts[-1].route == segment.route:
+                text = f"{parts[-1].text} {text}".strip()
+                parts[-1] = SpokenBy(segment.route, text, parts[-1].reason)
+            elif text or segment.reason:
+                parts.append(SpokenBy(segment.route, text, segment.reason))
+        return tuple(parts)
 
 
 class Speaker:
-    """One call's voice. `run` must be running for anything to be sent."""
+    """One call's mouth, and the outlet of its voice. `run` must be running for anything to be sent."""
 
     def __init__(
         self,
         send: Callable[[str], Awaitable[None]],
-        route: SpeechRoute,
+        voice: Voice,
         *,
         codec: Codec,
         clock: Clock,
-        speaker_id: int = 0,
+        language: str = "en-US",
     ) -> None:
         self.playout = Playout(codec)
-        self._send, self._route, self._clock, self._speaker_id = send, route, clock, speaker_id
-        self._wake, self._room = asyncio.Event(), asyncio.Event()
+        self._send, self._voice, self._clock, self._language = send, voice, clock, language
+        self._wake, self._room, self._all_heard = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._one_at_a_time, self._sending = asyncio.Lock(), asyncio.Lock()
         self._current: Utterance | None = None
         self._producer: asyncio.Task[None] | None = None
@@ -65,7 +104,15 @@ class Speaker:
     @property
     def speaking(self) -> bool:
         """Whether the caller may be hearing us now."""
-        return self._current is not None and self.playout.busy(self._clock())
+        if self._current is None:
+            return False
+        return self.playout.busy(self._clock()) or self._carrier_speaks
+
+    @property
+    def _carrier_speaks(self) -> bool:
+        return self._current is not None and any(
+            segment.by_carrier_from_ms is not None and not segment.over for segment in self._current.segments
+        )
 
     async def run(self) -> None:
         """Send what is due, when it is due, until cancelled."""
@@ -83,14 +130,21 @@ class Speaker:
     async def say(self, text: str) -> Utterance:
         """Speak `text`; returns once it was heard to its end or interrupted.
 
-        Raises SpeechError when the voice fails; the utterance so far is then in `last`.
+        Raises SpeechError when no voice is left; the utterance so far is then in `last`.
         """
+        return await self._utter(text, lambda: self._produce([plain_piece(each) for each in sentences(text)]))
+
+    async def play(self, recording: bytes, text: str) -> Utterance:
+        """The same with a recording (G.711 in the line's codec) that says `text`."""
+        return await self._utter(text, lambda: self._play(recording, text))
+
+    async def _utter(self, text: str, produce: Callable[[], Awaitable[None]]) -> Utterance:
         async with self._one_at_a_time:
             self._count += 1
-            utterance = Utterance(self._count, text, self._route.name, self._clock())
+            utterance = Utterance(self._count, text, self._voice.first_route, self._clock())
             self._current = utterance
             self._pieces_out = 0
-            self._producer = asyncio.create_task(self._produce(utterance), name="speech")
+            self._producer = asyncio.ensure_future(produce())
             try:
                 await self._producer
                 await self._heard(utterance)
@@ -120,7 +174,7 @@ class Speaker:
             return
         utterance.interrupted = True
         now_ms = self._clock()
-        utterance.heard_text = self.playout.heard(utterance.number, now_ms).text
+        utterance.heard_text = self._heard_text(utterance, now_ms)
         if self._producer is not None:
             self._producer.cancel()
         if self.playout.clear(now_ms):
@@ -129,6 +183,7 @@ class Speaker:
                 await self._send(CLEAR_FRAME)
         utterance.ended_ms = now_ms
         utterance.done.set()
+        self._all_heard.set()
 
     def mark_returned(self, name: str) -> None:
         """The carrier returned a mark."""
@@ -142,37 +197,87 @@ class Speaker:
             utterance.heard_from_ms = utterance.heard_from_ms or now_ms - 20
             return
         self._pieces_out -= 1
-        if self._pieces_out == 0 and self._producer is not None and self._producer.done():
-            utterance.done.set()
+        if self._pieces_out == 0:
+            self._all_heard.set()
 
     # --- making speech ---------------------------------------------------------------------------------
 
-    async def _produce(self, utterance: Utterance) -> None:
-        resampler = Resampler(SPEECH_HZ, RATE_HZ)
-        for piece in sentences(utterance.text):
-            self.playout.begin(utterance.number, piece)
-            self._pieces_out += 1
-            try:
-                async with aclosing(self._route.stream_tts(piece, self._speaker_id)) as chunks:
-                    async for chunk in chunks:
-                        if utterance.first_chunk_ms is None:
-                            utterance.first_chunk_ms = self._clock()
-                        await self._put(resampler.push(chunk))
-            except SpeechError:
-                await self._put(resampler.flush())
-                raise
-            # The resampler holds back up to 80 ms of this sentence: they must not wait for the next one.
-            await self._put(resampler.flush())
-            self.playout.end()
+    async def _produce(self, script: Sequence[Piece]) -> None:
+        before = ""
+        for piece in script:
+            await self._voice.say(piece, self, before=before)
+            before = f"{before} {piece.spoken}".strip()
         self.playout.finish()
         self._wake.set()
 
-    async def _put(self, pcm16_8k: bytes) -> None:
-        self.playout.push(self.playout.codec.encode(pcm16_8k))
+    async def _play(self, recording: bytes, text: str) -> None:
+        self.begin(text, RECORDED, None)
+        await self.put(recording)
+        self.end()
+        self.playout.finish()
+        self._wake.set()
+
+    # --- the voice's outlet: see backend.calls.voice ----------------------------------------------------
+
+    def begin(self, text: str, route: str, reason: str | None) -> None:
+        """See Outlet.begin."""
+        utterance = self._speaking_now()
+        if not utterance.segments:
+            utterance.route = route
+        utterance.segments.append(_Segment(text, route, reason))
+        self.playout.begin(utterance.number, text)
+        self._pieces_out += 1
+        self._all_heard.clear()
+
+    async def put(self, g711: bytes) -> None:
+        """See Outlet.put."""
+        utterance = self._speaking_now()
+        if utterance.first_chunk_ms is None:
+            utterance.first_chunk_ms = self._clock()
+        self.playout.push(g711)
         self._wake.set()
         while self.playout.queued_ms > _MAX_QUEUED_MS:
             self._room.clear()
             await self._room.wait()
+
+    def amend(self, text: str) -> None:
+        """See Outlet.amend."""
+        self._speaking_now().segments[-1].text = text
+        self.playout.amend(text)
+
+    def take_back(self, ms: float) -> float:
+        """See Outlet.take_back."""
+        return self.playout.take_back(ms)
+
+    def end(self) -> None:
+        """See Outlet.end."""
+        self.playout.end()
+        self._wake.set()
+
+    def lead_ms(self) -> float:
+        """See Outlet.lead_ms."""
+        return self.playout.queued_ms + self.playout.carrier_ms(self._clock())
+
+    async def elsewhere(self, text: str, reason: str | None, speak: Callable[[], Awaitable[None]]) -> None:
+        """See Outlet.elsewhere."""
+        utterance = self._speaking_now()
+        self.playout.finish()
+        self._wake.set()
+        await self._heard(utterance)
+        self._pieces_out = 0
+        segment = _Segment(text, CARRIER, reason, by_carrier_from_ms=self._clock())
+        if not utterance.segments:
+            utterance.route = CARRIER
+        utterance.segments.append(segment)
+        utterance.heard_from_ms = utterance.heard_from_ms or self._clock()
+        await speak()
+        segment.over = True
+
+    def _speaking_now(self) -> Utterance:
+        assert self._current is not None
+        return self._current
+
+    # --- sending ---------------------------------------------------------------------------------------
 
     async def _send_due(self) -> None:
         now_ms = self._clock()
@@ -196,13 +301,10 @@ class Speaker:
 
     async def _heard(self, utterance: Utterance) -> None:
         """Wait for the last mark, or for the clock when the carrier forgets to return it."""
-        while not utterance.done.is_set():
-            if self._pieces_out <= 0:
-                return
-            remaining_ms = self.playout.queued_ms + self.playout.carrier_ms(self._clock()) + _MARK_GRACE_MS
+        while self._pieces_out > 0 and not utterance.done.is_set():
             try:
-                async with asyncio.timeout(remaining_ms / 1000):
-                    await utterance.done.wait()
+                async with asyncio.timeout((self.lead_ms() + _MARK_GRACE_MS) / 1000):
+                    await self._all_heard.wait()
             except TimeoutError:
                 if not self.playout.queued_ms:
                     return
@@ -211,17 +313,21 @@ class Speaker:
         """The voice failed: let the caller hear what there is, so that the account of it is true."""
         self.playout.finish()
         self._wake.set()
-        remaining_ms = self.playout.queued_ms + self.playout.carrier_ms(self._clock()) + FRAME_MS
         with suppress(TimeoutError):
-            async with asyncio.timeout(remaining_ms / 1000):
-                await utterance.done.wait()
+            async with asyncio.timeout((self.lead_ms() + FRAME_MS) / 1000):
+                await self._all_heard.wait()
 
     def _settle(self, utterance: Utterance) -> None:
         if not utterance.interrupted:
-            utterance.heard_text = self.playout.heard(utterance.number, self._clock()).text
+            utterance.heard_text = self._heard_text(utterance, self._clock())
             utterance.ended_ms = self._clock()
         self.playout.forget(utterance.number)
         utterance.done.set()
+
+    def _heard_text(self, utterance: Utterance, now_ms: float) -> str:
+        ours = self.playout.heard(utterance.number, now_ms).text
+        carriers = (segment.heard_elsewhere(now_ms) for segment in utterance.segments)
+        return " ".join(filter(None, (ours, *carriers)))
 
 
 def _cancelled_from_outside() -> bool:

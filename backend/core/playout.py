@@ -116,6 +116,25 @@ class Playout:
             if voiced := self._voiced_bytes(g711):
                 piece.voiced_stop = self._pushed - len(g711) + voiced
 
+    def amend(self, text: str) -> None:
+        """The audio of the current piece says this, after all: the voice broke off, another will go on."""
+        if self._pieces and not self._pieces[-1].ended:
+            self._pieces[-1].text = text
+
+    def take_back(self, ms: float) -> float:
+        """Forget up to so much of the current piece's last audio, as far as it was not sent. → how much."""
+        if not self._pieces or self._pieces[-1].ended:
+            return 0.0
+        piece = self._pieces[-1]
+        size = min(round(ms * BYTES_PER_MS), len(self._pending), piece.stop - piece.start)
+        if size <= 0:
+            return 0.0
+        del self._pending[-size:]
+        self._pushed -= size
+        piece.stop = self._pushed
+        piece.voiced_stop = min(piece.voiced_stop, piece.stop)
+        return size / BYTES_PER_MS
+
     def end(self) -> None:
         """The current piece has all its audio; a mark follows it. Without one, as after `clear`: nothing."""
         if not self._pieces or self._pieces[-1].ended:
@@ -246,7 +265,7 @@ class Playout:
         """What of an utterance has been played by now, cut at a word."""
         played = self._played_bytes(now_ms)
         pieces = [piece for piece in self._pieces if piece.utterance == utterance]
-        words = (_words_within(piece.text, self._share(piece, played)) for piece in pieces)
+        words = (words_within(piece.text, self._share(piece, played)) for piece in pieces)
         complete = bool(pieces) and pieces[-1].last and all(p.ended and p.stop <= played for p in pieces)
         return Heard(" ".join(filter(None, words)), complete)
 
@@ -307,7 +326,7 @@ class Playout:
         return f"{self.generation}:{kind}:{number}"
 
 
-def _words_within(text: str, share: float) -> str:
+def words_within(text: str, share: float) -> str:
     """The words of `text` whose larger part lies within its first `share` (0-1), by characters."""
     if share >= 1.0:
         return text

@@ -193,6 +193,13 @@ class CallControl:
             ),
         )
 
+    async def stop_speaking(self, ccid: str, *, command_id: str) -> None:
+        """Cut Telnyx's own voice short; it then reports `call.speak.ended`."""
+        await self._run(
+            "stop speaking",
+            lambda: self._actions.stop_playback(ccid, stop="all", command_id=command_id),
+        )
+
     async def check(self) -> None:
         """Whether Telnyx is reachable and takes our key; returns if so.
 

@@ -10,7 +10,10 @@ from typing import Any
 
 from backend.calls.manager import CallManager
 from backend.calls.ports import CallParts
+from backend.calls.route_board import RouteBoard
+from backend.calls.route_plan import RoutePlan
 from backend.core.agent import Agent
+from backend.core.health import RouteKey
 from backend.core.records import CallState, Direction, TurnTimings
 from backend.errors import CallGone, CarrierError
 from backend.telnyx.control import DialedCall
@@ -104,6 +107,9 @@ class Carrier:
         what = {"text": text, "language": language}
         await self._do("speak", ccid, command_id, lambda: self.tell("call.speak.ended", ccid), **what)
 
+    async def stop_speaking(self, ccid: str, *, command_id: str) -> None:
+        await self._do("stop_speaking", ccid, command_id, lambda: self.tell("call.speak.ended", ccid))
+
     async def dial(self, *, to: str, from_: str, client_state: str | None, command_id: str) -> DialedCall:
         what = {"to": to, "from_": from_, "client_state": client_state}
         await self._do("dial", "", command_id, lambda: None, **what)
@@ -192,7 +198,8 @@ class House:
             store=self.store,
             transcriber=ears,
             make_detector=lambda: ears,
-            make_route=self._make_route,
+            plan_routes=self._plan_routes,
+            board=RouteBoard(now_ms),
             clock=now_ms,
             observer=self.counter,
             media_url="wss://example.test/media",
@@ -202,7 +209,10 @@ class House:
         )
         self.carrier.manager = self.manager
 
-    def _make_route(self, agent: Agent) -> ScriptedRoute:
+    def _plan_routes(self, agent: Agent) -> list[RoutePlan]:
+        return [RoutePlan(RouteKey("sesame_ws", "here"), "mara", self._make_route)]
+
+    def _make_route(self) -> ScriptedRoute:
         route = ScriptedRoute(self.route.scripts)
         route.asked, route.failure = self.route.asked, self.route.failure
         self.routes.append(route)

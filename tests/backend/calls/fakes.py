@@ -12,8 +12,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from backend.calls.ports import SpeechRoute
+from backend.calls.route_board import RouteBoard
+from backend.calls.route_plan import RoutePlan
+from backend.calls.voice import Voice
 from backend.core.agent import Agent
+from backend.core.failover import Patience
+from backend.core.health import RouteKey
 from backend.core.records import CallRecord, TurnRecord
+from backend.core.speech import RouteName, Sound
 from backend.errors import StorageError
 
 SPEECH_HZ = 24_000
@@ -138,7 +145,7 @@ class Line:
 class Script:
     """What a voice does for one text: chunks (bytes), waits (an Event), failures (an exception)."""
 
-    steps: Sequence[bytes | asyncio.Event | Exception] = ()
+    steps: Sequence[bytes | Sound | asyncio.Event | Exception] = ()
     given: int = 0
     state: str = "new"  # running, done, cancelled, failed
 
@@ -146,12 +153,13 @@ class Script:
 class ScriptedRoute:
     """A voice that does as it is told: `script[text]`, else `default_ms` of tone in one chunk."""
 
-    name = "scripted"
+    name: RouteName = "sesame_ws"
 
     def __init__(self, scripts: Mapping[str, Script] | None = None, *, default_ms: float = 40.0) -> None:
         self.scripts = dict(scripts or {})
         self._default = tone(default_ms)
         self.asked: list[str] = []
+        self.befores: list[str] = []
         self.connects: list[Exception | None] = []
         self.failure: Exception | None = None
         self.closed = 0
@@ -161,8 +169,9 @@ class ScriptedRoute:
         if self.failure is not None:
             raise self.failure
 
-    async def stream_tts(self, text: str, speaker_id: int = 0) -> AsyncGenerator[bytes]:
+    async def speak(self, text: str, *, before: str = "") -> AsyncGenerator[Sound]:
         self.asked.append(text)
+        self.befores.append(before)
         if self.failure is not None:
             raise self.failure
         script = self.scripts.setdefault(text, Script([self._default]))
@@ -175,7 +184,7 @@ class ScriptedRoute:
                     script.state = "failed"
                     raise step
                 else:
-                    yield step
+                    yield step if isinstance(step, Sound) else Sound(step, "pcm16", SPEECH_HZ)
                     script.given += 1
             script.state = "done"
         finally:
@@ -184,6 +193,29 @@ class ScriptedRoute:
 
     async def aclose(self) -> None:
         self.closed += 1
+
+
+def plans_for(*routes: ScriptedRoute) -> list[RoutePlan]:
+    """The routes in order, each at a server of its own."""
+
+    def making(route: ScriptedRoute) -> Callable[[], SpeechRoute]:
+        return lambda: route
+
+    return [
+        RoutePlan(RouteKey(route.name, f"server {number}"), "mara", making(route))
+        for number, route in enumerate(routes, start=1)
+    ]
+
+
+ENDLESS = Patience(first_audio_ms=60_000, stall_ms=60_000)
+
+
+def voice_of(
+    *routes: ScriptedRoute, board: RouteBoard | None = None, patience: Patience = ENDLESS, **more: Any
+) -> Voice:
+    """A call's voice that has these routes, and all the time there is."""
+    board = board or RouteBoard(now_ms)
+    return Voice(plans_for(*routes), board=board, clock=now_ms, patience=patience, **more)
 
 
 class MemoryStore:

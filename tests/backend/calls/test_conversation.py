@@ -18,7 +18,17 @@ from backend.core.g711 import Codec
 from backend.core.records import TurnRecord
 from backend.core.turns import BargeIn, Expects, SpeechStarted, TurnEnded
 from backend.errors import FlowError, SpeechError
-from tests.backend.calls.fakes import Line, MemoryStore, Script, ScriptedRoute, agent, now_ms, tone, until
+from tests.backend.calls.fakes import (
+    Line,
+    MemoryStore,
+    Script,
+    ScriptedRoute,
+    agent,
+    now_ms,
+    tone,
+    until,
+    voice_of,
+)
 
 
 class Talk:
@@ -26,7 +36,8 @@ class Talk:
 
     def __init__(self, talker: Agent, route: ScriptedRoute, variables: dict[str, str]) -> None:
         self.line, self.route = Line(), route
-        self.speaker = Speaker(self.line.send, route, codec=Codec.PCMU, clock=now_ms)
+        self.voice = voice_of(route)
+        self.speaker = Speaker(self.line.send, self.voice, codec=Codec.PCMU, clock=now_ms)
         self.line.on_mark = self.speaker.mark_returned
         self.turns: dict[int, TurnRecord] = {}
         self.acts: list[Action] = []
@@ -91,6 +102,7 @@ async def talk(talker: Agent, route: ScriptedRoute | None = None, **variables: s
         await asyncio.wait([under_way.result])
         sender.cancel()
         await asyncio.wait([sender])
+        await under_way.voice.aclose()
         await under_way.line.close()
 
 
@@ -159,7 +171,7 @@ async def test_the_timings_of_an_answer_follow_each_other() -> None:
     assert None not in steps
     assert steps == sorted(steps, key=lambda step: step or 0)
     assert at.heard_ms is not None
-    assert call.turns[2].route == "scripted"
+    assert call.turns[2].route == "sesame_ws"
     first = call.turns[0].timings
     assert (first.caller_speech_ended_ms, first.turn_ended_ms) == (None, None)
     caller = call.turns[1]

@@ -905,14 +905,14 @@ async def test_shutdown_while_new_calls_are_being_stored_waits_for_neither() -> 
 # --- health --------------------------------------------------------------------------------------------
 
 
-async def test_the_voices_are_probed() -> None:
-    async with house(ASK, NAMED.model_copy(update={"id": "other"})) as h:
+async def test_the_state_of_the_voices_is_what_calls_met() -> None:
+    async with house(ASK) as h:
+        assert await h.manager.speech_routes() == []
+        h.carrier.ring()
+        await h.heard(QUESTION)
         (up,) = await h.manager.speech_routes()
-        assert (up.name, up.state) == ("scripted", "up")
-        assert up.latency_ms is not None
-        h.route.failure = SPEECH_FAILURE
-        (down,) = await h.manager.speech_routes()
-        assert (down.state, down.detail) == ("down", "nobody there")
+        assert (up.name, up.state) == ("sesame_ws", "up")
+        assert up.first_audio_ms is not None
 
 
 def test_the_parts_are_plain_values() -> None:

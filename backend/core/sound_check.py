@@ -1,0 +1,59 @@
+"""Whether sound can be speech: a model gone wrong gives hiss, one value, or endless silence. Pure."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WINDOW = 256  # 32 ms at 8 kHz: one in three is looked at, a row of windows must agree
+_STRIDE = 3 * _WINDOW
+_LOUD_RMS = 400.0  # of 32768
+_FLAT = 0.5  # spectral flatness: vowels lie under 0.1, a long "s" at 0.3 to 0.5, white noise at 0.56
+_HISS_MS = 700.0  # no consonant lasts so long
+_SILENCE_MS = 4000.0  # before the first sound
+_SILENT_PEAK = 20.0
+_BINS = slice(4, 112)  # 125 Hz to 3.5 kHz: what a telephone carries
+
+
+class SoundCheck:
+    """One request's sound, in order."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._hiss_ms = self._stuck_ms = self._silent_ms = 0.0
+        self._heard_something = False
+
+    def push(self, pcm16_8k: bytes) -> str | None:
+        """What is wrong with all the sound until here, in words; None: nothing."""
+        self._rest += pcm16_8k
+        size = 2 * _STRIDE
+        while len(self._rest) >= size:
+            samples = np.frombuffer(self._rest[: 2 * _WINDOW], "<i2").astype(np.float32)
+            self._rest = self._rest[size:]
+            self._look(samples)
+        if self._hiss_ms >= _HISS_MS:
+            return "it is noise"
+        if self._stuck_ms >= _HISS_MS:
+            return "it is one constant value"
+        if self._silent_ms >= _SILENCE_MS and not self._heard_something:
+            return f"it is silent for {_SILENCE_MS / 1000:g} s"
+        return None
+
+    def _look(self, samples: NDArray[np.float32]) -> None:
+        step_ms = _STRIDE / 8
+        low, high = float(samples.min()), float(samples.max())
+        stuck = high - low <= 2.0 and abs(high) > _SILENT_PEAK
+        self._stuck_ms = self._stuck_ms + step_ms if stuck else 0.0
+        if high - low <= 2 * _SILENT_PEAK:
+            self._silent_ms += step_ms
+            self._hiss_ms = 0.0
+            return
+        self._heard_something = True
+        hiss = float(np.sqrt(np.mean(np.square(samples)))) > _LOUD_RMS and _flatness(samples) > _FLAT
+        self._hiss_ms = self._hiss_ms + step_ms if hiss else 0.0
+
+
+def _flatness(samples: NDArray[np.float32]) -> float:
+    """Geometric by arithmetic mean of the power spectrum: 0 for a tone, near 0.56 for white noise."""
+    power = np.square(np.abs(np.fft.rfft(samples * np.hanning(_WINDOW))[_BINS])) + 1e-3
+    return float(np.exp(np.mean(np.log(power))) / np.mean(power))
