@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import random
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -52,6 +50,15 @@ def voices(tmp_path: Path) -> VoiceStore:
     store = VoiceStore.open(tmp_path / "voices")
     store.put("mara", REFERENCE, "What is said in it.", speaker_id=3)
     return store
+
+
+@pytest.fixture(scope="module")
+def greedy(loaded: Any) -> dict[tuple[str, int], Any]:
+    """What transformers makes of each, and whether it ends with a blip."""
+    return {
+        (f"Hello number {index}.", index): by_transformers(loaded, [Turn(index, f"Hello number {index}.")])
+        for index in range(8)
+    }
 
 
 @asynccontextmanager
@@ -227,58 +234,64 @@ async def test_a_conversation_is_context(source: CsmSource, loaded: Any) -> None
         assert same(forgotten, alone)
 
 
-async def test_sixteen_streams_leave_the_event_loop_free(start, heard, source: CsmSource) -> None:
-    server = start(streaming(source, slots=16))
-    await server.until_health(lambda health: health["status"] == "healthy")
-    answers_s: list[float] = []
+@pytest.mark.parametrize("chance", range(3))
+async def test_greedy_is_transformers_own_whoever_comes_goes_stalls_or_is_cut_short(
+    source: CsmSource, greedy: dict[tuple[str, int], Any], chance: int
+) -> None:
+    """Random arrivals, lengths, cancels and slow readers, on a number of slots that makes all buckets."""
+    draw = random.Random(chance)
+    rules = Rules(frame_limit=lambda text: FRAMES, pace=PaceRules(pause_ms=480, resume_ms=240))
+    compared = 0
 
-    async def one(index: int) -> None:
-        async with server.connect() as socket:
-            for turn in range(3):
-                await socket.send(json.dumps({"text": f"Stream {index}, turn {turn}."}))
-                assert (await heard(socket)).reply["done"] is True
+    async def one() -> None:
+        nonlocal compared
+        (text, speaker), (theirs, has_blip) = draw.choice(list(greedy.items()))
+        fate = draw.choice(["whole", "whole", "limited", "cancelled", "slow"])
+        max_audio_ms = draw.randint(80, 2500) if fate == "limited" else None
+        leaves_after = draw.randint(0, 6) if fate == "cancelled" else 10_000
+        got = b""
+        await asyncio.sleep(draw.random() / 2)
+        request = asked(text, speaker_id=speaker, temperature=0.0, max_audio_ms=max_audio_ms)
+        with engine.open(request) as stream:
+            if leaves_after == 0:
+                return
+            async for piece in stream:
+                got += piece
+                if fate == "slow":
+                    await asyncio.sleep(draw.random() / 20)
+                leaves_after -= 1
+                if leaves_after == 0:
+                    break
+        ours = np.frombuffer(got, "<i2") / 32767
+        length = len(theirs) - (1920 if has_blip else 0)  # there transformers stops a frame too early
+        if fate in ("whole", "slow"):
+            assert len(ours) == length or (has_blip and len(ours) > length)
+        if max_audio_ms is not None:
+            assert len(ours) == min(length, max_audio_ms * 24) or has_blip
+        shared = min(len(ours), length)
+        assert same(ours[:shared], theirs[:shared]), (text, fate)
+        compared += shared
 
-    streams = [asyncio.create_task(one(index)) for index in range(16)]
-    async with server.client() as http:
-        while not all(stream.done() for stream in streams):
-            asked_s = time.monotonic()
-            assert (await http.get("/health")).json()["status"] == "healthy"
-            answers_s.append(time.monotonic() - asked_s)
-    await asyncio.gather(*streams)
-    assert sorted(answers_s)[len(answers_s) // 2] < 0.5
+    engine = csm_engine(source, max_streams=5, max_queue=64, references=VoiceStore(), rules=rules)
+    async with ready(engine):
+        await asyncio.gather(*(one() for _ in range(30)))
+        assert (engine.status().active, engine.status().waiting) == (0, 0)
+    assert compared > 10 * FRAMES * 1920
 
 
-async def test_hundreds_of_requests_cancelled_anyhow_leave_nothing(source: CsmSource) -> None:
-    draw = random.Random(3)
-    async with ready(streaming(source, slots=4, queue=400)) as engine:
+async def test_who_comes_first_is_served_first_and_nobody_starves(source: CsmSource) -> None:
+    async with ready(streaming(source, slots=1)) as engine:
+        order: list[str] = []
 
-        async def one(index: int) -> None:
-            request = asked(f"Request {index}.", context_id=draw.choice([None, "a", "b"]))
-            stream = engine.open(request)
-            leaves_after = draw.choice([0, 0, 1, 2, 99])
-            with stream:
-                if leaves_after == 0 and draw.random() < 0.5:
-                    return
-                async for _ in stream:
-                    leaves_after -= 1
-                    if leaves_after <= 0:
-                        return
+        async def one(text: str) -> None:
+            await spoken(engine, asked(text, temperature=0.0, max_audio_ms=240))
+            order.append(text)
 
-        async def disconnected(index: int) -> None:
-            task = asyncio.create_task(one(index))
-            await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait({task})
-
-        await asyncio.gather(*((disconnected if index % 5 == 0 else one)(index) for index in range(300)))
-        status = engine.status()
-        assert (status.active, status.waiting, status.state) == (0, 0, "healthy")
-        await spoken(engine, asked("One more."))  # after it, the worker has obeyed every command before
-        gc.collect()
-        assert not engine._open
-        assert not engine.worker._speaking and not engine.worker._reading
-        assert engine.worker._slots.free == 4
-        assert len(asyncio.all_tasks()) == 1
+        texts = [f"Hello number {index}." for index in range(12)]
+        async with asyncio.TaskGroup() as tasks:
+            for text in texts:
+                tasks.create_task(one(text))
+        assert order == texts
 
 
 async def test_cancelling_takes_effect_within_a_frame(source: CsmSource) -> None:

@@ -1,0 +1,217 @@
+"""ENGINE=csm under many clients at once: nothing is left of them, /health is quick, and it is worth it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import http.client
+import importlib.util
+import json
+import os
+import random
+import re
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[csm]'")
+pytest.importorskip("transformers", reason="transformers is not installed: pip install -e '.[csm]'")
+
+from runpod_server.api.session import Session  # noqa: E402
+from runpod_server.api.utterance import Utterance  # noqa: E402
+from runpod_server.engine.csm import CsmEngine, CsmStream, csm_engine  # noqa: E402
+from runpod_server.engine.csm_source import CsmSource  # noqa: E402
+from runpod_server.engine.csm_worker import Delivery, Rules, _Speaking  # noqa: E402
+from runpod_server.model.csm import CsmRunner  # noqa: E402
+from runpod_server.model.weights import random_csm  # noqa: E402
+from runpod_server.voices.store import VoiceStore  # noqa: E402
+
+ROOT = Path(__file__).parents[3]
+DEADLINE_S = 40.0
+SLOTS = 16
+
+
+async def remains(engine: CsmEngine) -> dict[str, int]:
+    """What would grow if anything were left behind."""
+
+    async def tasks() -> int:
+        return len(asyncio.all_tasks())
+
+    assert engine._loop is not None
+    gc.collect()
+    ours = (CsmStream, _Speaking, Session, Utterance, Delivery)
+    alive = gc.get_objects()
+    return {
+        "tasks": await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(tasks(), engine._loop)),
+        "objects of ours": sum(type(each) in ours for each in alive),
+        "objects": len(alive),
+        "threads": sum(not thread.name.startswith("asyncio") for thread in threading.enumerate()),
+    }
+
+
+async def test_a_thousand_requests_cancelled_and_cut_off_anyhow_leave_nothing(
+    start: Any, heard: Any, tiny_folder: Path
+) -> None:
+    """Over real sockets: WebSockets that cancel, that vanish, that never read, and requests over HTTP."""
+    engine = csm_engine(
+        CsmSource(tiny_folder, device="cpu"),
+        max_streams=SLOTS,
+        max_queue=1000,
+        references=VoiceStore(),
+        rules=Rules(frame_limit=lambda text: 12),
+    )
+    server = start(engine)
+    await server.until_health(lambda health: health["status"] == "healthy")
+    draw = random.Random(3)
+    asked = ended = 0
+
+    def request() -> str:
+        nonlocal asked
+        asked += 1
+        context = draw.choice([None, None, "a", "b"])
+        return json.dumps({"text": f"Request {asked}.", "speaker_id": asked % 10, "context_id": context})
+
+    async def polite() -> None:
+        nonlocal ended
+        count = draw.randint(1, 8)
+        async with server.connect() as socket:
+            for _ in range(count):
+                await socket.send(request())
+                if draw.random() < 0.4:
+                    await socket.send('{"cancel": true}')
+            for _ in range(count):
+                reply = (await heard(socket)).reply
+                assert reply["done"] is True
+                ended += 1
+
+    async def vanishing() -> None:
+        async with server.connect(max_queue=1) as socket:
+            for _ in range(draw.randint(1, 3)):
+                await socket.send(request())
+            for _ in range(draw.choice([0, 0, 1, 2])):
+                await socket.recv()
+            socket.transport.abort()
+
+    async def over_http() -> None:
+        body = {**json.loads(request()), "format": draw.choice(["wav", "base64"])}
+        async with server.client() as client:
+            asking = asyncio.create_task(client.post("/generate", json=body))
+            if draw.random() < 0.5:
+                await asyncio.wait({asking}, timeout=draw.random() / 20)
+                asking.cancel()
+            await asyncio.wait({asking})
+
+    async def all_of(count: int) -> None:
+        until = asked + count
+
+        async def one_after_another() -> None:
+            while asked < until:
+                await draw.choice([polite, polite, vanishing, vanishing, over_http])()
+
+        async with asyncio.TaskGroup() as clients:
+            for _ in range(40):
+                clients.create_task(one_after_another())
+        await server.until_health(
+            lambda health: health["streams"]["active"] == health["queue"]["waiting"] == 0
+        )
+        async with server.connect() as socket:  # after it, the worker has obeyed every command before
+            await socket.send(request())
+            assert (await heard(socket)).reply["done"] is True
+        await server.until_health(lambda health: health["streams"]["active"] == 0)
+
+    await all_of(100)
+    before = await remains(engine)
+    await all_of(1000)
+    after = await remains(engine)
+    assert asked >= 1100 and ended >= 300
+    assert (after["tasks"], after["threads"]) == (before["tasks"], before["threads"])
+    assert after["objects of ours"] == before["objects of ours"] == 0
+    assert after["objects"] - before["objects"] < 2000
+    worker: Any = engine.worker
+    assert not (engine._open or worker._speaking or worker._reading or worker._commands)
+    assert worker._slots.free == SLOTS
+    assert len(worker._conversations) == 0, "they end with their connections"
+    assert engine.status().state == "healthy"
+
+
+async def test_health_answers_in_50_ms_while_16_streams_run_and_a_signal_ends_them(tiny_folder: Path) -> None:
+    """A server in a process of its own, as its user starts it."""
+    surroundings = {
+        "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+        "HOST": "127.0.0.1", "PORT": "0", "DEVICE": "cpu", "MAX_STREAMS": str(SLOTS),
+        "ENGINE": "csm", "CSM_MODEL": str(tiny_folder),
+    }  # fmt: skip
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "runpod_server", env=surroundings, stderr=asyncio.subprocess.PIPE
+    )
+    said, port = "", 0
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            assert child.stderr is not None
+            while "loaded and warm" not in said:
+                said += (await child.stderr.readline()).decode()
+                assert child.returncode is None, said
+            found = re.search(r"http://127\.0\.0\.1:(\d+)", said)
+            assert found is not None
+            port = int(found[1])
+
+            async def listen(index: int) -> int | None:
+                url = f"ws://127.0.0.1:{port}/ws/generate"
+                async with websockets.connect(url, compression=None) as socket:
+                    with pytest.raises(websockets.ConnectionClosed):
+                        while True:
+                            await socket.send(json.dumps({"text": f"Stream {index}. " * 200}))
+                            while isinstance(await socket.recv(), bytes):
+                                pass
+                    return socket.close_code
+
+            listeners = [asyncio.create_task(listen(index)) for index in range(SLOTS)]
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                while (await client.get("/health")).json()["streams"]["active"] < SLOTS:
+                    pass
+            answers_s = await asyncio.to_thread(ask_health, port, 200)
+            child.send_signal(signal.SIGTERM)
+            began_s = time.monotonic()
+            await child.communicate()
+            assert (child.returncode, time.monotonic() - began_s < 10) == (0, True)
+            assert {await each for each in listeners} == {1001}
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.communicate()
+    assert answers_s[len(answers_s) * 98 // 100] < 0.05, f"slowest: {answers_s[-5:]}"
+
+
+def ask_health(port: int, times: int) -> list[float]:
+    """Seconds of each answer, ascending."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+    answers_s = []
+    for _ in range(times):
+        asked_s = time.perf_counter()
+        connection.request("GET", "/health")
+        assert json.loads(connection.getresponse().read())["streams"]["active"] > 0
+        answers_s.append(time.perf_counter() - asked_s)
+    connection.close()
+    return sorted(answers_s)
+
+
+def test_sixteen_streams_make_eight_times_the_frames_of_generate() -> None:
+    """Of the benchmark's middle size; by processor time, which other programs do not count in."""
+    spec = importlib.util.spec_from_file_location("csm_engine", ROOT / "benchmarks" / "csm_engine.py")
+    assert spec is not None and spec.loader is not None
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    csm = random_csm(bench.middle_config(), device="cpu", dtype=torch.float32)
+    runner, ids, frames = CsmRunner(csm.model, slots=SLOTS), bench.prompts(SLOTS), 5
+    bench.generate(csm, ids[:1], 1)
+    bench.run_streams(runner, ids, 1)
+    _, theirs_s = bench.seconds(lambda: bench.generate(csm, ids[:1], frames))
+    _, ours_s = bench.seconds(lambda: bench.run_streams(runner, ids, frames))
+    assert SLOTS * theirs_s / ours_s >= 8
