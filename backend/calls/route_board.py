@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -110,7 +110,7 @@ class RouteBoard:
         for known in self._found(key, voice):
             known.works = True
             known.breaker.succeeded(self._clock())
-        self._tell(key, voice)
+        self._tell([key], voice)
         if self._observer is not None:
             self._observer.speech_request(key.name, "ok")
             self._observer.speech_first_audio(key.name, first_audio_ms / 1000)
@@ -120,7 +120,7 @@ class RouteBoard:
         known = self._at_fault(key, voice, error)
         known.breaker.failed(error.reason, self._clock())
         self._blame(known, error)
-        self._tell(key, voice)
+        self._tell([key], voice)
         if self._observer is not None:
             self._observer.speech_request(key.name, error.reason)
 
@@ -140,33 +140,35 @@ class RouteBoard:
 
     def probed(
         self,
-        key: RouteKey,
-        *,
+        *keys: RouteKey,
         settles: Collection[str],
         voice: str = "",
         round_trip_ms: float | None = None,
         note: str = "",
         streams: tuple[int, int] | None = None,
     ) -> None:
-        """A probe found the route (or a voice of it) well, as far as the failures in `settles` go.
+        """A probe found routes to one server (or a voice of it) well, as far as the failures in `settles` go.
 
         `note`: what an operator may want to know all the same. `streams`: free ones, and all.
         """
-        found = self._found(key, voice) if voice else [self._route(key)]
-        for known in found:
-            known.works = True
-            known.breaker.probed(self._clock(), settles=settles)
-        if not voice:
+        for key in keys:
             route = self._route(key)
-            route.round_trip_ms, route.note, route.streams = round_trip_ms, note, streams
-        self._tell(key, voice)
+            if not voice:
+                route.round_trip_ms, route.note, route.streams = round_trip_ms, note, streams
+            for known in self._found(key, voice):
+                known.works = True
+                known.breaker.probed(self._clock(), settles=settles)
+        self._tell(keys, voice)
 
-    def probe_failed(self, key: RouteKey, error: SpeechError, *, voice: str = "") -> None:
-        """A probe failed: of the route, or of this voice of it."""
-        known = self._at_fault(key, voice, error)
-        known.breaker.probe_failed(error.reason, self._clock())
-        self._blame(known, error)
-        self._tell(key, voice)
+    def probe_failed(
+        self, *keys: RouteKey, error: SpeechError, voice: str = "", hold_ms: float = 0.0
+    ) -> None:
+        """A probe failed: of routes to one server, or of a voice of it. The next is done within `hold_ms`."""
+        for key in keys:
+            known = self._at_fault(key, voice, error)
+            known.breaker.probe_failed(error.reason, self._clock(), hold_ms=hold_ms)
+            self._blame(known, error)
+        self._tell(keys, voice)
 
     # --- how fast voices speak -------------------------------------------------------------------------
 
@@ -219,16 +221,21 @@ class RouteBoard:
             streams_capacity=capacity,
         )
 
-    def _tell(self, key: RouteKey, voice: str = "") -> None:
-        """Log what changed since it was last told."""
-        for known in self._found(key, voice):
-            of = f"voice {voice} of " if known is self._voices.get((key, voice)) else ""
-            reason = known.breaker.reason
-            if reason is not None and reason != known.told:
-                log.warning("%sspeech route %s is left alone for now: %s", of, key, _advice(known))
-            elif reason is None and known.told is not None:
-                log.info("%sspeech route %s works again", of, key)
-            known.told = reason
+    def _tell(self, keys: Sequence[RouteKey], voice: str) -> None:
+        """Log what changed since it was last told: in one line what changed alike."""
+        changed: dict[str, list[str]] = {}
+        for key in keys:
+            for known in self._found(key, voice):
+                now, before = known.breaker.reason, known.told
+                known.told = now
+                if now == before:
+                    continue
+                what = "works again" if now is None else f"is left alone for now: {_advice(known)}"
+                of = f"{key.name} (voice {voice})" if known is self._voices.get((key, voice)) else key.name
+                changed.setdefault(f"at {key.server} {what}", []).append(of)
+        for what, names in changed.items():
+            level = logging.INFO if what.endswith("works again") else logging.WARNING
+            log.log(level, "speech route %s %s", " and ".join(names), what)
 
     # --- helpers ---------------------------------------------------------------------------------------
 

@@ -124,12 +124,14 @@ class Breaker:
         if self._open_until_ms is not None and self.reason in settles:
             self._close(now_ms)
 
-    def probe_failed(self, reason: SpeechFailure, now_ms: float) -> None:
-        """A probe failed. No caller lost by it, so all but a late answer opens at once and keeps it open."""
+    def probe_failed(self, reason: SpeechFailure, now_ms: float, *, hold_ms: float = 0.0) -> None:
+        """A probe failed. No caller lost by it, so all but a late answer opens at once and keeps it open,
+        for `hold_ms` at least: until the next probe has come."""
         if reason == "timeout":
             self.failed(reason, now_ms)
         elif reason not in OUR_OWN:
             self._open(reason, now_ms)
+            self._open_until_ms = max(self._open_until_ms or 0.0, now_ms + hold_ms)
 
     # --- moves -----------------------------------------------------------------------------------------
 

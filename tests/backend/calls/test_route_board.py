@@ -117,7 +117,7 @@ def test_on_trial_one_call_goes_ahead(bench: Bench) -> None:
 
 
 def test_probes_close_what_they_settle_and_show_streams(bench: Bench) -> None:
-    bench.board.probe_failed(POD, error("unreachable"))
+    bench.board.probe_failed(POD, error=error("unreachable"))
     assert not bench.board.allows(POD)
     bench.board.probed(
         POD, settles={"unreachable"}, round_trip_ms=3.14159, note="30 of 32 streams free", streams=(30, 32)

@@ -155,6 +155,8 @@ def test_a_failed_probe_opens_and_keeps_it_open() -> None:
     until_ms = 1 + breaker.retry_in_ms(1)
     breaker.probe_failed("unreachable", until_ms - 1)
     assert breaker.state(until_ms) == "open"
+    breaker.probe_failed("not_ready", until_ms, hold_ms=600_000)
+    assert breaker.retry_in_ms(until_ms) == pytest.approx(600_000)
 
 
 # --- whatever happens --------------------------------------------------------------------------------
@@ -195,7 +197,7 @@ def check(breaker: Breaker, now_ms: float) -> None:
     assert breaker.allows(now_ms) == (retry_ms == 0)
     assert (state == "closed") == (breaker.reason is None)
     assert state != "closed" or retry_ms == 0
-    assert retry_ms <= POLICY.operator_ms * POLICY.longest
+    assert retry_ms <= POLICY.operator_ms * POLICY.longest + 0.001  # rounding
     assert breaker.reason not in OUR_OWN
     assert len(breaker._failures) <= POLICY.weight  # bounded, whatever is told
 
@@ -204,7 +206,7 @@ def check(breaker: Breaker, now_ms: float) -> None:
 def test_it_is_always_of_one_mind(steps: list[tuple[str, float]]) -> None:
     breaker, now_ms = play(steps)
     # Every opening ends, and what is asked then leads back to use.
-    now_ms += breaker.retry_in_ms(now_ms)
+    now_ms += breaker.retry_in_ms(now_ms) + 0.001
     assert breaker.allows(now_ms)
     breaker.began(now_ms)
     breaker.succeeded(now_ms)
