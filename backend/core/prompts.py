@@ -11,7 +11,7 @@ from backend.core.agent import Agent
 from backend.core.flow import Flow
 from backend.core.sentences import sentences
 from backend.core.speech import Piece, RouteName, plain_piece
-from backend.core.templates import variable_names
+from backend.core.templates import render, variable_names
 
 _FORMAT = "1"  # of the sound under a key: another number, and all of it is made anew
 _SAME_VOICE: dict[RouteName, str] = {
@@ -75,19 +75,34 @@ def static_pieces(agent: Agent, also: Iterable[str] = ()) -> list[StaticPiece]:
     return list(static.values())
 
 
+def own_texts(agent: Agent, templates: Iterable[str]) -> list[str]:
+    """The texts with what the agent itself gives for their variables."""
+    variables = Flow(agent, {}).variables
+    return [render(template, variables) for template in templates]
+
+
 def _texts(agent: Agent, caller: str, also: tuple[str, ...]) -> list[Sequence[Piece]]:
     """All texts of a call whose every variable holds `caller`, but for those the agent itself gives."""
     variables = dict.fromkeys(_open_variables(agent), caller)
-    texts = Flow(agent, variables).likely_texts()  # the greeting
+    flow = Flow(agent, variables)
+    texts = flow.likely_texts()  # the greeting
     for node in agent.call_flow.nodes:
         texts += Flow(agent, variables).texts_at(node.id)
-    return [cut(text, agent.language) for text in dict.fromkeys((*texts, *also))]
+    texts += [render(text, flow.variables) for text in (agent.failover.apology, *also)]
+    return [cut(text, agent.language) for text in dict.fromkeys(texts)]
 
 
 def _open_variables(agent: Agent) -> set[str]:
     """Variables whose value a call brings."""
     turns = agent.turns
-    templates = [agent.greeting or "", *turns.idle_prompts, turns.idle_goodbye, turns.reprompt, turns.give_up]
+    templates = [
+        agent.greeting or "",
+        agent.failover.apology,
+        *turns.idle_prompts,
+        turns.idle_goodbye,
+        turns.reprompt,
+        turns.give_up,
+    ]
     for node in agent.call_flow.nodes:
         templates += [*node.say, node.reprompt or ""]
     given = {name for name, default in agent.variables.items() if default is not None} | {"agent_name"}

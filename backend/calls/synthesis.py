@@ -1,0 +1,77 @@
+"""One piece of text through a speech route, whole: G.711 for the telephone, or an error if it is not speech.
+
+For what is made before it is wanted; who speaks to a caller who waits is `voice`'s matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import numpy as np
+
+from backend.calls.ports import SpeechRoute
+from backend.core.g711 import BYTES_PER_MS, RATE_HZ, Codec
+from backend.core.resample import Resampler
+from backend.core.sound_check import SoundCheck
+from backend.core.speech import Sound
+from backend.errors import SpeechError, SpeechFailure
+
+_TIMEOUT_S = 120.0
+_MOST_MS = 300_000.0
+_LEAD_MS, _TRAIL_MS = 200, 400  # silence a voice may begin and end with; speech is never cut
+_SILENT_BELOW = 150  # of 32768: below the softest consonant
+_MARGIN_MS = 30  # around what is louder: a sound fades in and out
+
+
+async def synthesise(route: SpeechRoute, spoken: str, *, before: str = "") -> bytes:
+    """What the route makes of `spoken`, as μ-law at 8 kHz. Raises SpeechError."""
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            pcm16_8k, ulaw = await _collect(route, spoken, before)
+    except TimeoutError as error:
+        raise _error(route, "timeout", f"not finished within {_TIMEOUT_S:g} s") from error
+    if not pcm16_8k:
+        raise _error(route, "no_audio", "gave no sound")
+    if (problem := SoundCheck().push(pcm16_8k)) is not None:
+        raise _error(route, "no_audio", f"gave no speech: {problem}")
+    first, end = _voiced(pcm16_8k)
+    if first >= end:
+        raise _error(route, "no_audio", "gave silence")
+    return ulaw[max(0, first - _LEAD_MS * BYTES_PER_MS) : end + _TRAIL_MS * BYTES_PER_MS]
+
+
+async def _collect(route: SpeechRoute, spoken: str, before: str) -> tuple[bytes, bytes]:
+    """The sound as PCM and as μ-law; what comes as μ-law stays as it is."""
+    sounds: list[Sound] = []
+    lasts_ms = 0.0
+    async with aclosing(route.speak(spoken, before=before)) as stream:
+        async for sound in stream:
+            sounds.append(sound)
+            lasts_ms += sound.duration_ms
+            if lasts_ms > _MOST_MS:
+                raise _error(route, "protocol", f"speaks for over {_MOST_MS / 1000:g} s")
+    data = b"".join(sound.data for sound in sounds)
+    if not data:
+        return b"", b""
+    if len({(sound.encoding, sound.rate_hz) for sound in sounds}) > 1:
+        raise _error(route, "protocol", "changes its format in the middle")
+    if sounds[0].encoding == "ulaw":
+        return Codec.PCMU.decode(data), data
+    resampler = Resampler(sounds[0].rate_hz, RATE_HZ)
+    # Minutes of sound take tens of milliseconds: not on the event loop.
+    pcm16_8k = await asyncio.to_thread(lambda: resampler.push(data) + resampler.flush())
+    return pcm16_8k, Codec.PCMU.encode(pcm16_8k)
+
+
+def _voiced(pcm16_8k: bytes) -> tuple[int, int]:
+    """From which sample to which it is not silent; (0, 0) when it is silent throughout."""
+    loud = np.flatnonzero(np.abs(np.frombuffer(pcm16_8k, "<i2").astype(np.int32)) >= _SILENT_BELOW)
+    if not len(loud):
+        return 0, 0
+    margin = _MARGIN_MS * BYTES_PER_MS
+    return max(0, int(loud[0]) - margin), int(loud[-1]) + 1 + margin
+
+
+def _error(route: SpeechRoute, reason: SpeechFailure, what: str) -> SpeechError:
+    return SpeechError(f"speech route {route.name} {what}", route=route.name, reason=reason)
