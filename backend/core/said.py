@@ -78,7 +78,7 @@ def said_by_ear(piece: Piece, recognised: str, expected: float, *, from_start: b
     best = min(range(len(script) + 1), key=lambda end: row[end] + _FAR * abs(end - at))
     if row[best] > 0.5 * len(heard):
         return None
-    return _whole_words(piece, script, best, heard[-1])
+    return _whole_words(piece, script, best, heard)
 
 
 def tokens(text: str) -> list[str]:
@@ -114,10 +114,13 @@ def likeness(a: str, b: str) -> float:
     return 1.0 if a == b else SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
-def _whole_words(piece: Piece, script: Sequence[tuple[str, int]], end: int, last_heard: str) -> int:
+def _whole_words(piece: Piece, script: Sequence[tuple[str, int]], end: int, heard: Sequence[str]) -> int:
     """Words of which every token lies before `end`; the last one must have been heard whole."""
-    if end and likeness(last_heard, script[end - 1][0]) < _SAME_WORD:
-        end -= 1
+    if end:
+        last = script[end - 1][0]
+        as_heard = (heard[-1], "".join(heard[-2:]))  # an ear may hear two words in one: "two's day"
+        if max(likeness(each, last) for each in as_heard) < _SAME_WORD:
+            end -= 1
     if end == len(script):
         return len(piece.words)
     return script[end][1]
