@@ -1,0 +1,199 @@
+"""English tokens in words: how many of a few tokens belong together, and how they are said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from backend.core.spoken import addresses, dates
+from backend.core.spoken.lexicon import (
+    ABBREVIATIONS,
+    BARE_ABBREVIATIONS,
+    CAPITALISED_ONLY,
+    DAYS,
+    EMOTICON,
+    MEANT_BEFORE_A_FIGURE,
+    READ_AS_WORDS,
+    SPELLED,
+    UNITS,
+)
+from backend.core.spoken.quantities import QUANTITIES, Say, digits_of_code
+
+_LEAD = r"(?P<open>[\"'“‘«(¿¡]*)"
+_TAIL = r"(?P<close>[.,!?;:…)\"”’'»]*)(?= |\Z)"
+_LINKABLE = re.compile(
+    r"[(+$€£¥₹~<>#]?[(]?[0-9][^\s]{0,30}\Z|[-–—x×*=%]\Z|[aApP]\.?[mM]\b\.?[.,!?;:)]*\Z|"
+    rf"(?:{'|'.join(sorted((name for name in UNITS if name.isalpha()), key=len, reverse=True))}|°[CF]|km/h|"
+    r"USD|EUR|GBP|of|ext\.?|extension|x[0-9]{1,6}|"
+    r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\.?)[.,!?;:)]*\Z"
+)
+_DIGIT = re.compile(r"[0-9]")
+_CALENDAR = re.compile(r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\.?\Z")
+_EDGES = re.compile(r"(?P<open>[\"'“‘«(¿¡{]*)(?P<core>.*?)(?P<close>[.,!?;:…)\"”’'»}]*)\Z", re.DOTALL)
+_ACRONYM = re.compile(r"(?P<caps>[A-Z]{2,5})(?P<tail>s|['’]s)?\Z")
+_VOWEL = re.compile(r"[AEIOU]")
+_ROMAN = {
+    "II": "two", "III": "three", "IV": "four", "VI": "six", "VII": "seven", "VIII": "eight", "IX": "nine",
+    "XI": "eleven", "XII": "twelve", "XIII": "thirteen", "XIV": "fourteen", "XV": "fifteen", "XVI": "sixteen",
+}  # fmt: skip
+_NUMBERED = frozenset("chapter part war type phase stage level section volume title act class tier".split())
+_DAY_SPAN = re.compile(r"(?P<a>[A-Z][a-z]{2,8})[-–](?P<b>[A-Z][a-z]{2,8})\Z")
+_MIXED = re.compile(r"[0-9]+|[^0-9&/+@%._\-]+|.", re.DOTALL)
+_SIGNS = re.compile(r"[0-9&/+]")
+_UNSAYABLE = re.compile(r"[{}^=|<>~\\`*\[\]#_]+")
+_ALONE = {"&": "and", "+": "plus", "=": "equals", "@": "at", "%": "percent", "×": "times", "÷": "divided by",
+          "—": "—", "–": "–", "-": "-", "--": "—", "|": ",", "±": "plus or minus"}  # fmt: skip
+_WITHIN = {"&": " and ", "/": " slash ", "+": " plus ", "@": " at ", "%": " percent ", ".": " dot "}
+_MARKS = "\"'“”‘’«»()¿¡.,!?;:… "
+_STREET = re.compile(r"[0-9]")
+
+
+def has_figure(token: str) -> bool:
+    """Whether a token can only be said when what follows is known: "10" may go on ":30" or "km"."""
+    return bool(_DIGIT.search(token) or _CALENDAR.match(token))
+
+
+def links(token: str) -> bool:
+    """Whether a token may belong to the figure before it."""
+    return bool(_LINKABLE.match(token))
+
+
+def say(tokens: Sequence[str], before: Sequence[str], *, day_first: bool) -> tuple[int, str]:
+    """How many of the tokens belong together, and what they are in words.
+
+    `tokens` is not empty; `before` are the last few tokens in lower case.
+    """
+    if has_figure(tokens[0]):
+        line = " ".join(tokens)
+        found = _figures(line, before, day_first)
+        if found:
+            return found
+    return 1, say_one(tokens[0], before, tokens[1] if len(tokens) > 1 else "")
+
+
+def _compiled(pattern: re.Pattern[str]) -> re.Pattern[str]:
+    return re.compile(f"{_LEAD}(?:{pattern.pattern}){_TAIL}")
+
+
+def _figures(line: str, before: Sequence[str], day_first: bool) -> tuple[int, str] | None:
+    for pattern, function in _TABLE:
+        match = pattern.match(line)
+        if match:
+            said = _slashed(match, day_first) if function is None else function(match, before)
+            if said is not None:
+                opened = match["open"].replace("(", "") if ")" not in match["close"] else match["open"]
+                closed = match["close"] if "(" in match["open"] else match["close"].replace(")", "")
+                return match.group().rstrip().count(" ") + 1, f"{opened}{said}{closed}"
+    return None
+
+
+def _slashed(match: re.Match[str], day_first: bool) -> str | None:
+    return dates.slashed(match, day_first=day_first)
+
+
+_TABLE: tuple[tuple[re.Pattern[str], Say | None], ...] = (
+    (_compiled(addresses.PHONE), lambda match, before: addresses.phone(match)),
+    (_compiled(addresses.EMAIL), lambda match, before: addresses.email(match)),
+    (_compiled(dates.MONTH_DAY), lambda match, before: dates.month_day(match)),
+    (_compiled(dates.MONTH_YEAR), lambda match, before: dates.month_year(match)),
+    (_compiled(dates.DAY_MONTH), lambda match, before: dates.day_month(match)),
+    (_compiled(dates.ISO), lambda match, before: dates.iso(match)),
+    (
+        re.compile(rf"{_LEAD}(?P<all>24/7|9/11){_TAIL}"),
+        lambda match, before: BARE_ABBREVIATIONS[match["all"]],
+    ),
+    (_compiled(dates.SLASHED), None),
+    (_compiled(dates.TIMES), lambda match, before: dates.times(match)),
+    *((_compiled(pattern), function) for pattern, function in QUANTITIES),
+    (_compiled(addresses.URL), lambda match, before: addresses.url(match)),
+)
+
+
+def say_one(token: str, before: Sequence[str], after: str) -> str:
+    """A single token in words; marks around it stay, but the full stop of an abbreviation.
+
+    `after` is the next token, "" at the end of a line.
+    """
+    if not any(char.isalnum() for char in token):
+        return _ALONE.get(token, "")
+    if EMOTICON.match(token):
+        return ""
+    edges = _EDGES.match(token)
+    assert edges is not None
+    opened, core, closed = edges.groups()
+    if closed.startswith(".") and (word := _abbreviated(core, before, after)):
+        return f"{opened}{word}{closed[1:]}"
+    return f"{opened}{_core(core, before)}{closed}"
+
+
+def _abbreviated(core: str, before: Sequence[str], after: str) -> str | None:
+    key = core.lower()
+    word = ABBREVIATIONS.get(key)
+    if word is None or (key in CAPITALISED_ONLY and not core[:1].isupper()):
+        return None
+    if key in MEANT_BEFORE_A_FIGURE and not _DIGIT.match(after):
+        return None
+    if key in ("st", "dr"):
+        address = any(_STREET.match(item) for item in before) and not _STREET.match(before[-1])
+        if address or (key == "st" and not after[:1].isupper()):
+            return "Street" if key == "st" else "Drive"
+    return word
+
+
+def _core(core: str, before: Sequence[str]) -> str:
+    if core.isalpha() and core.isascii() and not core[1:2].isupper():
+        return BARE_ABBREVIATIONS.get(core, core)
+    known = BARE_ABBREVIATIONS.get(core.lower()) if not core.isalpha() or core.lower() == "ok" else None
+    if known:
+        return known
+    if "@" in core and (match := addresses.EMAIL.fullmatch(core)):
+        return addresses.email(match)
+    if ("." in core or "/" in core) and (match := addresses.URL.fullmatch(core)):
+        said = addresses.url(match)
+        if said:
+            return said
+    if core.isascii() and core.isalpha():
+        return _capitals(core, before)
+    return _assembled(core, before)
+
+
+def _capitals(core: str, before: Sequence[str]) -> str:
+    roman = _ROMAN.get(core)
+    if roman and before and before[-1] in _NUMBERED:
+        return roman
+    match = _ACRONYM.match(core)
+    if not match:
+        return core
+    caps, tail = match.groups()
+    if caps not in SPELLED and (_VOWEL.search(caps) or caps in READ_AS_WORDS):
+        return core
+    return " ".join(caps) + ("'s" if tail else "")
+
+
+def _assembled(core: str, before: Sequence[str]) -> str:
+    """A core of letters, figures and signs: "COVID-19", "AT&T", "#sale", "read_me", "pickup/delivery"."""
+    days = _DAY_SPAN.match(core)
+    if days and days["a"] in DAYS and days["b"] in DAYS:
+        return f"{DAYS[days['a']]} to {DAYS[days['b']]}"
+    if core.startswith("#"):
+        core = "hashtag " + core.lstrip("#")
+    elif core.startswith("@"):
+        core = "at " + core.lstrip("@")
+    if not _SIGNS.search(core):
+        if "'" in core or "’" in core or "-" in core:
+            return "-".join(_possessive(part, before) for part in _UNSAYABLE.sub(" ", core).split("-"))
+        return " ".join(_UNSAYABLE.sub(" ", core).split())
+    parts = [_part(part, before) for part in _MIXED.findall(core)]
+    return " ".join(" ".join(parts).split())
+
+
+def _possessive(part: str, before: Sequence[str]) -> str:
+    return _capitals(part, before) if _ACRONYM.match(part) else part
+
+
+def _part(part: str, before: Sequence[str]) -> str:
+    if part.isascii() and part.isdigit():
+        return digits_of_code(part)
+    if part.isascii() and part.isalpha():
+        return " ".join(part) if len(part) <= 3 and part.isupper() else _capitals(part, before)
+    return _WITHIN.get(part) or _UNSAYABLE.sub(" ", part).replace("-", " ")
