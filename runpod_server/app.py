@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 import uvicorn
 
-from runpod_server.api.app import create_api, max_message_bytes
+from runpod_server.api.app import create_api, max_socket_message_bytes
 from runpod_server.api.audio_store import AudioStore
 from runpod_server.api.connections import Connections
 from runpod_server.api.metrics import Metrics
@@ -173,7 +173,7 @@ def _uvicorn_config(service: Service, connections: Connections) -> uvicorn.Confi
     return uvicorn.Config(
         create_api(service, connections, AudioStore()),
         ws="websockets-sansio",
-        ws_max_size=max_message_bytes(service),
+        ws_max_size=max_socket_message_bytes(service),
         ws_per_message_deflate=False,
         ws_ping_interval=_PING_INTERVAL_S,
         # No pong deadline: a client that plays at the speed of speech answers a ping only after the sound

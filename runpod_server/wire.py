@@ -5,6 +5,7 @@ Pure: text in, frozen dataclasses out, and back. Knows no sockets, no engine and
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from runpod_server.errors import BadRequest, SpeechError
 
 MIN_CHUNK_SAMPLES, MAX_CHUNK_SAMPLES = 480, 24_000
 MIN_AUDIO_MS, MAX_AUDIO_MS = 80, 600_000
+MAX_HEARD_CHARS, MAX_HEARD_BYTES = 1000, 1_500_000  # 30 s: quick speech; 24 kHz, 16 bits, and a header
+CALLER = 9  # the speaker of what is heard, unless the client says otherwise
 _MAX_ID_CHARS = 128
 _MAX_SEED = 2**63 - 1
 _MAX_TOP_K = 2051  # the size of a CSM codebook
@@ -38,6 +41,17 @@ class Generate:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """What somebody else said in a conversation. `audio` is not looked at yet: a WAV, or bare samples."""
+
+    context_id: str
+    text: str
+    speaker_id: int
+    audio: bytes
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Stop one request; None: the running one."""
 
@@ -55,7 +69,7 @@ class Summary:
     generate_ms: int
 
 
-def parse(message: str | bytes, limits: Limits, fallback_id: str) -> Generate | Cancel:
+def parse(message: str | bytes, limits: Limits, fallback_id: str) -> Generate | Heard | Cancel:
     """One message of a client. `fallback_id` names a request that has no id of its own.
 
     Raises BadRequest naming the field; it carries the client's request_id where one could be read.
@@ -63,6 +77,8 @@ def parse(message: str | bytes, limits: Limits, fallback_id: str) -> Generate | 
     fields = json_object(message)
     if fields.get("cancel") not in (None, False):
         return cancel_from(fields)
+    if fields.get("heard") is not None:
+        return heard_from(fields, fallback_id)
     return generate_from(fields, limits, fallback_id)
 
 
@@ -115,6 +131,40 @@ def generate_from(fields: Mapping[str, object], limits: Limits, fallback_id: str
     return Generate(request, limits.chunk_samples if chunk is None else chunk)
 
 
+def heard_from(fields: Mapping[str, object], fallback_id: str) -> Heard:
+    """`{"context_id", "heard": {"text", "audio", "speaker_id"?}}`. Raises BadRequest."""
+    request_id = _text(fields, "request_id", max_chars=_MAX_ID_CHARS)
+    try:
+        context_id = _text(fields, "context_id", max_chars=_MAX_ID_CHARS)
+        if context_id is None:
+            raise BadRequest(
+                "context_id is missing: name the conversation it was heard in", field="context_id"
+            )
+        if fields.get("text") is not None:
+            raise BadRequest("send heard and text in messages of their own", field="heard")
+        text, speaker_id, audio = _what_was_heard(fields["heard"])
+    except BadRequest as error:
+        error.request_id = request_id
+        raise
+    return Heard(context_id, text, speaker_id, audio, request_id or fallback_id)
+
+
+def _what_was_heard(heard: object) -> tuple[str, int, bytes]:
+    if not isinstance(heard, dict):
+        raise BadRequest(
+            f'heard must be {{"text": "...", "audio": "<base64>"}}, not {_shown(heard)}', field="heard"
+        )
+    try:
+        speaker_id = _whole(heard, "speaker_id", SPEAKERS.start, SPEAKERS.stop - 1)
+        return (
+            _speakable(heard, MAX_HEARD_CHARS),
+            CALLER if speaker_id is None else speaker_id,
+            _base64(heard, "audio", max_bytes=MAX_HEARD_BYTES),
+        )
+    except BadRequest as error:  # whose sentences begin with the field's name
+        raise BadRequest(f"heard.{error}", field=f"heard.{error.field}") from None
+
+
 def with_voice_id(fields: Mapping[str, object]) -> dict[str, object]:
     """`voice_id` put where it belongs: a number, or a string of digits, is a speaker; else a voice name."""
     renamed = {name: value for name, value in fields.items() if name != "voice_id"}
@@ -138,6 +188,11 @@ def done(summary: Summary) -> str:
             "generate_ms": summary.generate_ms,
         }
     )
+
+
+def noted(heard: Heard, *, kept: bool) -> str:
+    """The reply to what was heard; not kept: by an engine that keeps no conversations."""
+    return _json({"noted": kept, "request_id": heard.request_id, "context_id": heard.context_id})
 
 
 def error(failure: SpeechError, request_id: str | None) -> str:
@@ -179,6 +234,22 @@ def _text(fields: Mapping[str, object], name: str, *, max_chars: int) -> str | N
             f"{name} must be a string of 1 to {max_chars} characters, not {_shown(value)}", field=name
         )
     return value
+
+
+def _base64(fields: Mapping[str, object], name: str, *, max_bytes: int) -> bytes:
+    value = fields.get(name)
+    if not isinstance(value, str) or not value:
+        raise BadRequest(
+            f"{name} must be the sound in base64: a WAV, or int16 little-endian samples at 24 kHz", field=name
+        )
+    if len(value) > -(-max_bytes // 3) * 4:
+        raise BadRequest(
+            f"{name} is larger than {max_bytes} bytes: send at most 30 s, at 24 kHz or less", field=name
+        )
+    try:
+        return binascii.a2b_base64(value, strict_mode=True)
+    except ValueError as error:  # binascii.Error, or a character that is none of ASCII's
+        raise BadRequest(f"{name} is not base64 ({error})", field=name) from None
 
 
 def _whole(fields: Mapping[str, object], name: str, low: int, high: int) -> int | None:

@@ -22,6 +22,7 @@ from runpod_server.api.voices import MAX_BODY_BYTES, PATH, voices_router
 from runpod_server.api.ws_generate import ws_generate_router
 from runpod_server.api.ws_tts import ws_tts_router
 from runpod_server.errors import SpeechError
+from runpod_server.wire import MAX_HEARD_BYTES, MAX_HEARD_CHARS
 
 _ABOUT = """Speech over a WebSocket, over REST, and in OpenAI's shape.
 
@@ -32,6 +33,11 @@ _ABOUT = """Speech over a WebSocket, over REST, and in OpenAI's shape.
 def max_message_bytes(service: Service) -> int:
     """Room for the longest text however it is escaped, and the other fields."""
     return 4096 + 12 * service.limits.max_text_chars
+
+
+def max_socket_message_bytes(service: Service) -> int:
+    """The same beside a turn that was heard, in base64."""
+    return max_message_bytes(service) + 12 * MAX_HEARD_CHARS + 4 * MAX_HEARD_BYTES // 3
 
 
 def create_api(service: Service, connections: Connections, store: AudioStore) -> ASGIApp:

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from runpod_server.api.patience import Patience
 from runpod_server.api.utterance import Service, Utterance
 from runpod_server.errors import BadRequest, Busy, SpeechError
-from runpod_server.wire import Cancel, Generate, Limits, Summary
+from runpod_server.wire import Cancel, Generate, Heard, Limits, Summary
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Dialect(Protocol):
 
     endpoint: str
 
-    def parse(self, message: str | bytes, limits: Limits, fallback_id: str) -> Generate | Cancel:
+    def parse(self, message: str | bytes, limits: Limits, fallback_id: str) -> Generate | Heard | Cancel:
         """Raises BadRequest."""
 
     def queued(self, request_id: str) -> str | None:
@@ -46,18 +46,21 @@ class Dialect(Protocol):
     def done(self, summary: Summary) -> str:
         """Said after the last sound."""
 
+    def noted(self, heard: Heard, *, kept: bool) -> str:
+        """Said when what was heard is kept, or the engine keeps no conversations."""
+
     def error(self, failure: SpeechError, request_id: str | None) -> str:
         """Said instead, when the request failed."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    item: Generate | BadRequest
+    item: Generate | Heard | BadRequest
     cancelled: bool = False
 
     @property
     def request_id(self) -> str | None:
-        return self.item.request_id if isinstance(self.item, BadRequest) else self.item.request.request_id
+        return self.item.request.request_id if isinstance(self.item, Generate) else self.item.request_id
 
 
 class Session:
@@ -102,7 +105,7 @@ class Session:
             await self._take(text if text is not None else message.get("bytes") or b"")
 
     async def _take(self, message: str | bytes) -> None:
-        item: Generate | Cancel | BadRequest
+        item: Generate | Heard | Cancel | BadRequest
         try:
             item = self._dialect.parse(message, self._service.limits, fallback_id=uuid4().hex[:12])
         except BadRequest as error:
@@ -127,15 +130,14 @@ class Session:
 
         Without an id: the running one, or the first, when it came so shortly before that none runs yet.
         """
-        if self._running is not None and request_id in (None, self._running.request_id):
-            self._running.cancelled = True
-            if self._utterance is not None:
+        there = [each for each in (self._running, *self._queued) if each is not None]
+        speech = [each for each in there if isinstance(each.item, Generate)]
+        if request_id is not None:
+            speech = [each for each in speech if each.request_id == request_id]
+        for each in speech if request_id is not None else speech[:1]:
+            each.cancelled = True
+            if each is self._running and self._utterance is not None:
                 self._utterance.cancel()
-        elif request_id is None and self._queued:
-            self._queued[0].cancelled = True
-        for waiting in self._queued:
-            if request_id is not None and waiting.request_id == request_id:
-                waiting.cancelled = True
 
     async def _answer_all(self) -> None:
         while True:
@@ -149,18 +151,27 @@ class Session:
         try:
             if isinstance(waiting.item, BadRequest):
                 raise waiting.item
+            if isinstance(waiting.item, Heard):
+                await self._hear(waiting.item)
+                return
             if waiting.cancelled:
                 never_begun = Summary(waiting.item.request.request_id, "cancelled", 0, None, 0)
                 await self._send(self._dialect.done(never_begun))
                 return
             self._note_context(waiting.item.request.context_id)
             with self._service.speak(waiting.item, endpoint=self._dialect.endpoint) as utterance:
-                self._utterance, self._patience = utterance, Patience(self._service.send_deadline_s)
+                self._utterance = utterance
                 await self._deliver(utterance, waiting.item.request.request_id)
         except SpeechError as error:
             await self._send(self._dialect.error(error, waiting.request_id))
         finally:
-            self._utterance = None
+            # How long this one kept its slot waiting is not held against what is said next.
+            self._utterance, self._patience = None, Patience(self._service.send_deadline_s)
+
+    async def _hear(self, heard: Heard) -> None:
+        self._note_context(heard.context_id)
+        kept = await self._service.hear(heard, endpoint=self._dialect.endpoint)
+        await self._send(self._dialect.noted(heard, kept=kept))
 
     def _note_context(self, context_id: str | None) -> None:
         """Conversations end with their connection."""

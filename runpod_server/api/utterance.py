@@ -12,9 +12,10 @@ from typing import Self
 from runpod_server.api.metrics import Metrics
 from runpod_server.api.patience import SEND_DEADLINE_S
 from runpod_server.audio import SAMPLE_RATE_HZ, Chunker, ms_of, samples_in
-from runpod_server.engine.request import EndReason, Engine
+from runpod_server.engine.request import EndReason, Engine, HeardTurn
 from runpod_server.errors import SpeechError
-from runpod_server.wire import Generate, Limits, Summary
+from runpod_server.voices.recording import read_turn
+from runpod_server.wire import Generate, Heard, Limits, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,18 @@ class Service:
         except SpeechError as error:
             self.metrics.requests.labels(endpoint, error.code).inc()
             raise
+
+    async def hear(self, heard: Heard, *, endpoint: str) -> bool:
+        """Keep a turn of the conversation; False: this engine keeps none. Raises SpeechError."""
+        try:
+            samples = await asyncio.to_thread(read_turn, heard.audio)
+            turn = HeardTurn(heard.context_id, heard.text, heard.speaker_id, samples)
+            kept = await self.engine.hear(turn)
+        except SpeechError as error:
+            self.metrics.requests.labels(endpoint, error.code).inc()
+            raise
+        self.metrics.requests.labels(endpoint, "noted").inc()
+        return kept
 
 
 class Utterance:

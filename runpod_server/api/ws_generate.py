@@ -17,7 +17,7 @@ class GenerateDialect:
 
     def parse(
         self, message: str | bytes, limits: wire.Limits, fallback_id: str
-    ) -> wire.Generate | wire.Cancel:
+    ) -> wire.Generate | wire.Heard | wire.Cancel:
         """See Dialect."""
         return wire.parse(message, limits, fallback_id)
 
@@ -34,6 +34,10 @@ class GenerateDialect:
     def done(self, summary: wire.Summary) -> str:
         """See wire.done."""
         return wire.done(summary)
+
+    def noted(self, heard: wire.Heard, *, kept: bool) -> str:
+        """See wire.noted."""
+        return wire.noted(heard, kept=kept)
 
     def error(self, failure: SpeechError, request_id: str | None) -> str:
         """See wire.error."""

@@ -15,17 +15,19 @@ from runpod_server.errors import SpeechError
 
 
 class EventDialect:
-    """`audio_status`, `audio_chunk`, `completion`, `error`; every one names its request."""
+    """`audio_status`, `audio_chunk`, `completion`, `noted`, `error`; every one names its request."""
 
     endpoint = "/ws/tts"
 
     def parse(
         self, message: str | bytes, limits: wire.Limits, fallback_id: str
-    ) -> wire.Generate | wire.Cancel:
+    ) -> wire.Generate | wire.Heard | wire.Cancel:
         """As /ws/generate, plus `voice_id`: a speaker number or a voice name."""
         fields = wire.json_object(message)
         if fields.get("cancel") not in (None, False):
             return wire.cancel_from(fields)
+        if fields.get("heard") is not None:
+            return wire.heard_from(fields, fallback_id)
         return wire.generate_from(wire.with_voice_id(fields), limits, fallback_id)
 
     def queued(self, request_id: str) -> str:
@@ -51,6 +53,10 @@ class EventDialect:
             first_audio_ms=summary.first_audio_ms,
             generate_ms=summary.generate_ms,
         )
+
+    def noted(self, heard: wire.Heard, *, kept: bool) -> str:
+        """See Dialect."""
+        return _event("noted", noted=kept, request_id=heard.request_id, context_id=heard.context_id)
 
     def error(self, failure: SpeechError, request_id: str | None) -> str:
         """See Dialect."""

@@ -22,7 +22,8 @@ class Conversations(Generic[TurnT]):
     """Turns by context id. The oldest turn goes first, the conversation longest unused likewise."""
 
     def __init__(self, *, max_positions: int, max_conversations: int = 1024, keep_s: float = 600.0) -> None:
-        self._max_positions, self._max_conversations, self._keep_s = max_positions, max_conversations, keep_s
+        self.max_positions = max_positions
+        self._max_conversations, self._keep_s = max_conversations, keep_s
         self._versions = itertools.count(1)  # one row for all: an id that comes back is not what it was
         self._by_id: OrderedDict[str, _Conversation[TurnT]] = OrderedDict()  # longest unused first
 
@@ -44,7 +45,7 @@ class Conversations(Generic[TurnT]):
         found = self._by_id.setdefault(context_id, _Conversation())
         found.turns.append((turn, positions))
         found.positions += positions
-        while found.positions > self._max_positions:
+        while found.positions > self.max_positions:
             _, gone = found.turns.popleft()
             found.positions -= gone
         found.version = next(self._versions)

@@ -17,10 +17,10 @@ from runpod_server.engine.csm_chunked import ChunkedWorker
 from runpod_server.engine.csm_request import Asked, understood
 from runpod_server.engine.csm_source import CsmSource
 from runpod_server.engine.csm_worker import Delivery, End, Hub, Listener, Rules, Worker
-from runpod_server.engine.request import EndReason, EngineStatus, SpeechRequest, Voice
+from runpod_server.engine.request import EndReason, EngineStatus, HeardTurn, SpeechRequest, Voice
 from runpod_server.engine.scheduler import Slots
 from runpod_server.engine.speech_plan import PART_CHARS
-from runpod_server.errors import BadRequest, GenerationFailed, NotReady, SpeechError, StartError
+from runpod_server.errors import BadRequest, Busy, GenerationFailed, NotReady, SpeechError, StartError
 from runpod_server.voices.store import VoiceStore
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FAILURES_TO_DEGRADE = 3
+_MAX_HEARING = 64  # turns that wait to be heard; a connection has one at a time
 _CLOSE_DEADLINE_S = 5.0
 _DEAD = "the model's thread has failed and this server cannot speak any more: restart it; the log says why"
 
@@ -46,8 +47,14 @@ class Speaker(Protocol):
     def stop(self, listener: Listener) -> None:
         """Speak it no further."""
 
+    def hear(self, turn: HeardTurn, noted: Callable[[bool | SpeechError], None]) -> None:
+        """Keep what was heard; `noted` is called once it is kept, or not, or cannot be, from any thread."""
+
     def forget(self, context_id: str) -> None:
         """Free what is kept of a conversation."""
+
+    def drop_voice(self, digest: str) -> None:
+        """Free what is kept of a voice."""
 
     def wake(self) -> None:
         """A paused listener has taken something."""
@@ -83,9 +90,11 @@ class CsmEngine:
         self._failures_in_a_row = 0
         self._slots: Slots[CsmStream] = Slots(max_streams, max_queue)
         self._open: set[CsmStream] = set()
+        self._hearing: set[asyncio.Future[bool]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loaded: asyncio.Future[None] | None = None
         self.worker = hire(self)
+        references.when_deleted(lambda voice: self.worker.drop_voice(voice.digest))
 
     @property
     def voices(self) -> tuple[Voice, ...]:
@@ -108,10 +117,7 @@ class CsmEngine:
 
     def open(self, request: SpeechRequest) -> CsmStream:
         """See Engine.open."""
-        if self._state == "loading":
-            raise NotReady(f"{self.model} is still loading: ask again shortly, or watch /health")
-        if self._state == "dead":
-            raise GenerationFailed(_DEAD)
+        self._check_ready()
         asked = understood(request, self.references, most_chars=self._part_chars)
         stream = CsmStream(self, asked)
         has_slot = self._slots.enter(stream)
@@ -119,6 +125,19 @@ class CsmEngine:
         if has_slot:
             self._admit(stream)
         return stream
+
+    async def hear(self, turn: HeardTurn) -> bool:
+        """See Engine.hear."""
+        self._check_ready()
+        if len(self._hearing) >= _MAX_HEARING:
+            raise Busy(f"{_MAX_HEARING} turns are being heard already: try again shortly")
+        noted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._hearing.add(noted)
+        try:
+            self.worker.hear(turn, lambda answer: self._on_loop(lambda: _settle(noted, answer)))
+            return await noted
+        finally:
+            self._hearing.discard(noted)
 
     def forget(self, context_id: str) -> None:
         """See Engine.forget."""
@@ -140,6 +159,8 @@ class CsmEngine:
         """Cancel every stream, and end the thread after the frame it is at."""
         for stream in tuple(self._open):
             stream.cancel()
+        for noted in self._hearing:
+            _settle(noted, False)
         if not await asyncio.to_thread(self.worker.close, _CLOSE_DEADLINE_S):
             log.warning("the model's thread is busy and is left to end with the process")
 
@@ -149,6 +170,12 @@ class CsmEngine:
         following = self._slots.leave(stream)
         if following is not None:
             self._admit(following)
+
+    def _check_ready(self) -> None:
+        if self._state == "loading":
+            raise NotReady(f"{self.model} is still loading: ask again shortly, or watch /health")
+        if self._state == "dead":
+            raise GenerationFailed(_DEAD)
 
     def _admit(self, stream: CsmStream) -> None:
         self.worker.begin(stream, stream.asked)
@@ -208,6 +235,17 @@ class CsmEngine:
             stream.finish(GenerationFailed(_DEAD))
             self._open.discard(stream)
             self._slots.leave(stream)
+        for noted in self._hearing:
+            _settle(noted, GenerationFailed(_DEAD))
+
+
+def _settle(noted: asyncio.Future[bool], answer: bool | SpeechError) -> None:
+    if noted.done():  # nobody waits any more
+        return
+    if isinstance(answer, SpeechError):
+        noted.set_exception(answer)
+    else:
+        noted.set_result(answer)
 
 
 class CsmStream:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from runpod_server.audio import SAMPLE_BYTES, pcm16_from_float
 from runpod_server.engine.csm_request import Asked
 from runpod_server.engine.csm_worker import Delivery, End, Hub, Listener
+from runpod_server.engine.request import HeardTurn
 from runpod_server.engine.speech_plan import frame_limit
 from runpod_server.errors import GenerationFailed, SpeechError, StartError
 
@@ -62,8 +63,15 @@ class ChunkedWorker:
         if job is not None:
             job.stopped.set()
 
+    def hear(self, turn: HeardTurn, noted: Callable[[bool | SpeechError], None]) -> None:
+        """Nothing is kept of it."""
+        noted(False)
+
     def forget(self, context_id: str) -> None:
         """Nothing is kept: this engine knows no conversations."""
+
+    def drop_voice(self, digest: str) -> None:
+        """Nothing is kept: the recording is read for every request."""
 
     def wake(self) -> None:
         """Nobody is paused: the whole utterance is made at once."""

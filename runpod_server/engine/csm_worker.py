@@ -19,11 +19,11 @@ from runpod_server.audio import SAMPLE_BYTES, ms_of, samples_in
 from runpod_server.engine.conversations import Conversations
 from runpod_server.engine.csm_request import Asked
 from runpod_server.engine.pace import Pace, PaceRules
-from runpod_server.engine.request import EndReason
+from runpod_server.engine.request import EndReason, HeardTurn
 from runpod_server.engine.silence import SilenceGate, SilenceRules
 from runpod_server.engine.slot_book import SlotBook
 from runpod_server.engine.speech_plan import frame_limit, seed_of_part
-from runpod_server.errors import GenerationFailed, SpeechError, StartError
+from runpod_server.errors import BadRequest, GenerationFailed, SpeechError, StartError
 
 if TYPE_CHECKING:
     from runpod_server.engine.csm_stage import Codes, MadeFrame, Pending, Stage
@@ -92,6 +92,7 @@ class _Speaking:
     gate: SilenceGate[bytes]
     pace: Pace
     samples_left: int | None
+    version: int  # of its conversation, as its slot holds it or it was last read
     part: int = 0
     epoch: int = 0  # frames under way for an earlier part are not this one's
     is_reading: bool = True  # waits for the model to read its text
@@ -107,6 +108,15 @@ class _Speaking:
     @property
     def text(self) -> str:
         return self.asked.parts[self.part]
+
+
+@dataclass(slots=True, eq=False)
+class _Hearing:
+    """A turn of somebody else, to be encoded in one gap between frames, and read in another."""
+
+    turn: HeardTurn
+    noted: Callable[[bool | SpeechError], None]
+    encoded: tuple[Turn, int] | None = None  # with the positions it takes
 
 
 class Worker:
@@ -129,7 +139,7 @@ class Worker:
         self._commands: deque[Callable[[], None]] = deque()
         self._closing = False
         self._speaking: dict[Listener, _Speaking] = {}
-        self._reading: deque[_Speaking] = deque()
+        self._reading: deque[_Speaking | _Hearing] = deque()
         self._in_flight: _InFlight | None = None
         self._outbox: list[Delivery] = []
         self.frames_stepped = 0
@@ -150,9 +160,17 @@ class Worker:
         """Speak it no further; its slot is free for whatever is begun after this."""
         self._command(lambda: self._stop(listener))
 
+    def hear(self, turn: HeardTurn, noted: Callable[[bool | SpeechError], None]) -> None:
+        """Keep a turn of somebody else as context; `noted` is called in the thread, once that is settled."""
+        self._command(lambda: self._reading.append(_Hearing(turn, noted)))
+
     def forget(self, context_id: str) -> None:
         """Free what is kept of a conversation."""
-        self._command(lambda: self._conversations.forget(context_id))
+        self._command(lambda: self._forget(context_id))
+
+    def drop_voice(self, digest: str) -> None:
+        """Free what is kept of a voice."""
+        self._command(lambda: self._stage.drop_voice(digest))
 
     def wake(self) -> None:
         """A paused listener has taken something."""
@@ -217,8 +235,11 @@ class Worker:
         while self._commands:
             self._commands.popleft()()
         if self._reading:  # one a frame: everybody else waits meanwhile
-            speaking = self._reading.popleft()
-            self._guarded([speaking], partial(self._read, speaking))
+            following = self._reading.popleft()
+            if isinstance(following, _Hearing):
+                self._hear(following)
+            else:
+                self._guarded([following], partial(self._read, following))
 
     def _one_frame(self) -> None:
         """Launch a frame, and collect it; on a GPU the one before, while it makes this one."""
@@ -260,6 +281,7 @@ class Worker:
 
     def _begin(self, listener: Listener, asked: Asked) -> None:
         slot, is_held = self._slots.take(self._key(asked))
+        _, version = self._turns(asked)
         speaking = _Speaking(
             listener=listener,
             asked=asked,
@@ -267,6 +289,7 @@ class Worker:
             gate=SilenceGate(self._rules.silence),
             pace=Pace(self._rules.pace),
             samples_left=asked.max_samples,
+            version=version,
             ended_itself=is_held,
         )
         self._speaking[listener] = speaking
@@ -286,13 +309,18 @@ class Worker:
     def _read(self, speaking: _Speaking) -> None:
         """Have the model read the part that is next: after what the slot holds, where it can."""
         asked, stage, slot = speaking.asked, self._stage, speaking.slot
+        past, version = self._turns(asked)
         if speaking.part == 0:
             stage.open(slot)
+            # What was heard since the slot was taken is not in it.
+            speaking.ended_itself &= version == speaking.version
+            speaking.version = version
         text, speaker, wanted = speaking.text, asked.speaker_id, self._rules.frame_limit(speaking.text)
         goes_on = speaking.part > 0 or speaking.ended_itself
         if not goes_on or not stage.read_on(slot, speaker, text, frames=wanted, ended=speaking.ended_itself):
-            past = [*self._past(asked), *(turn for turn, _ in speaking.said)]
-            stage.read(slot, asked.voice, past, speaker, text, frames=wanted)
+            said = [turn for turn, _ in speaking.said]
+            stage.read(slot, asked.voice, [*past, *said], speaker, text, frames=wanted)
+            speaking.version = version
         seed = seed_of_part(asked.seed, speaking.part)
         stage.begin(slot, temperature=asked.temperature, top_k=asked.top_k, seed=seed)
         speaking.limit = min(wanted, stage.frames_left(slot))
@@ -358,10 +386,11 @@ class Worker:
         key: tuple[object, ...] | None = None
         context_id = speaking.asked.context_id
         if context_id is not None and not isinstance(end, SpeechError):
+            is_current = self._turns(speaking.asked)[1] == speaking.version
             for turn, positions in speaking.said:
                 self._conversations.add(context_id, turn, positions, self._clock_s())
             # Only after an end of its own does the slot hold just what the next turn is to follow.
-            if end == "eos" and len(speaking.said) == len(speaking.asked.parts):
+            if is_current and end == "eos" and len(speaking.said) == len(speaking.asked.parts):
                 key = self._key(speaking.asked)
         self._leave(speaking, key=key)
         self._hand_over(speaking, end)
@@ -370,14 +399,64 @@ class Worker:
         """What a slot must hold to go on with this conversation in this voice."""
         if asked.context_id is None:
             return None
-        _, version = self._conversations.turns(asked.context_id, self._clock_s())
+        _, version = self._turns(asked)
         voice = asked.voice.digest if asked.voice else asked.speaker_id
         return (asked.context_id, version, voice) if version else None
 
-    def _past(self, asked: Asked) -> tuple[Turn, ...]:
+    def _turns(self, asked: Asked) -> tuple[tuple[Turn, ...], int]:
         if asked.context_id is None:
-            return ()
-        return self._conversations.turns(asked.context_id, self._clock_s())[0]
+            return (), 0
+        return self._conversations.turns(asked.context_id, self._clock_s())
+
+    # What is heard
+
+    def _hear(self, hearing: _Hearing) -> None:
+        answer: bool | SpeechError = True
+        try:
+            if hearing.encoded is None:
+                hearing.encoded = self._encode(hearing.turn)
+                self._reading.appendleft(hearing)
+                return
+            self._keep(hearing.turn.context_id, *hearing.encoded)
+        except SpeechError as error:
+            answer = error
+        except Exception:  # whatever the model raises must become an answer on the wire
+            log.exception("a turn of conversation %s could not be heard", hearing.turn.context_id)
+            answer = GenerationFailed("the model failed on this turn; the server's log has the reason")
+        hearing.noted(answer)
+
+    def _encode(self, heard: HeardTurn) -> tuple[Turn, int]:
+        turn, positions = self._stage.heard(heard.speaker_id, heard.text, heard.samples)
+        if positions > self._conversations.max_positions:
+            raise BadRequest(
+                f"the turn takes {positions} of the model's positions, and no more than "
+                f"{self._conversations.max_positions} are kept of a conversation: send less of it",
+                field="heard",
+            )
+        return turn, positions
+
+    def _keep(self, context_id: str, turn: Turn, positions: int) -> None:
+        """Where a slot holds the conversation, it reads the turn now, and need not when it speaks."""
+        _, before = self._conversations.turns(context_id, self._clock_s())
+        after = self._conversations.add(context_id, turn, positions, self._clock_s())
+        for held in self._slots.held():
+            if isinstance(held, tuple) and held[:2] == (context_id, before):
+                slot, _ = self._slots.take(held)
+                key: tuple[object, ...] | None = None
+                try:
+                    if self._stage.listen(slot, turn):
+                        key = (context_id, after, *held[2:])
+                finally:
+                    self._slots.give_back(slot, key)
+                return
+
+    def _forget(self, context_id: str) -> None:
+        """Also what was heard in it and not read yet, which would bring it back."""
+        self._conversations.forget(context_id)
+        for each in tuple(self._reading):
+            if isinstance(each, _Hearing) and each.turn.context_id == context_id:
+                self._reading.remove(each)
+                each.noted(False)
 
     def _hand_over(self, speaking: _Speaking, end: End | None) -> None:
         pcm16 = b"".join(speaking.gathered)

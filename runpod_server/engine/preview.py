@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from runpod_server.audio import SAMPLE_BYTES, pcm16_from_float, samples_in, samples_of
-from runpod_server.engine.request import EndReason, EngineStatus, SpeechRequest, Voice
+from runpod_server.engine.request import EndReason, EngineStatus, HeardTurn, SpeechRequest, Voice
 from runpod_server.engine.scheduler import Slots
 from runpod_server.errors import (
     BadRequest,
@@ -84,6 +84,10 @@ class PreviewEngine:
         if has_slot:
             stream.admit()
         return stream
+
+    async def hear(self, turn: HeardTurn) -> bool:
+        """See Engine.hear."""
+        return False
 
     def forget(self, context_id: str) -> None:
         """See Engine.forget. This voice has no use for conversations."""

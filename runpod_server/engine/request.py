@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+from runpod_server.voices.recording import Samples
 from runpod_server.voices.store import VoiceStore
 
 EndReason = Literal["eos", "max_length", "silence", "cancelled"]
@@ -32,6 +33,16 @@ class SpeechRequest:
     seed: int | None = None
     context_id: str | None = None
     speed: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class HeardTurn:
+    """What somebody else said in a conversation: words, and the sound of them."""
+
+    context_id: str
+    text: str
+    speaker_id: int
+    samples: Samples  # 24 kHz, -1 … 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,13 @@ class Engine(Protocol):
 
     def open(self, request: SpeechRequest) -> SpeechStream:
         """Take a request into a slot or the queue. Raises NotReady, Busy, or BadRequest (unknown voice)."""
+
+    async def hear(self, turn: HeardTurn) -> bool:
+        """Keep a turn as context for what is spoken next in that conversation; return when it is kept.
+
+        False: this engine keeps no conversations. Raises NotReady, Busy, BadRequest (it is too long),
+        OutOfMemory, GenerationFailed.
+        """
 
     def forget(self, context_id: str) -> None:
         """Free what is kept of a conversation; harmless when nothing is."""

@@ -49,6 +49,10 @@ class SlotBook:
         if key is not None:
             self._holding[key] = slot
 
+    def held(self) -> tuple[Hashable, ...]:
+        """The keys of all that lies in free slots."""
+        return tuple(self._holding)
+
     def forget(self, key: Hashable) -> None:
         """What `key` names is not needed any more."""
         slot = self._holding.pop(key, None)

@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from runpod_server.audio import SAMPLE_RATE_HZ, pcm16_from_float, wav
 from runpod_server.errors import (
     BadRequest,
     EngineUnavailable,
+    GenerationFailed,
     VoiceConflict,
     VoiceNotFound,
     VoicesUnavailable,
@@ -54,11 +56,11 @@ class ReferenceVoice:
         return 0 if self.speaker_id is None else self.speaker_id
 
     def samples(self) -> Samples:
-        """The recording, 24 kHz. Raises VoicesUnavailable when its file is gone or damaged."""
+        """The recording, 24 kHz. Raises GenerationFailed when its file is gone or damaged."""
         try:
             return read_recording(self.path.read_bytes())
         except (OSError, BadRequest) as error:
-            raise VoicesUnavailable(f"voice {self.name!r} cannot be read any more: {error}") from error
+            raise GenerationFailed(f"voice {self.name!r} cannot be read any more: {error}") from error
 
 
 class VoiceStore:
@@ -69,6 +71,7 @@ class VoiceStore:
         self.problems: tuple[str, ...] = ()  # files that are no usable voice, and why
         self._lock = threading.Lock()
         self._voices: dict[str, ReferenceVoice] = {}
+        self._when_deleted: list[Callable[[ReferenceVoice], None]] = []
 
     @classmethod
     def open(cls, folder: Path | None) -> VoiceStore:
@@ -127,6 +130,10 @@ class VoiceStore:
             raise BadRequest(f"voice {voice!r} is not known here; the voices are: {known}", field="voice")
         return found
 
+    def when_deleted(self, told: Callable[[ReferenceVoice], None]) -> None:
+        """`told` is called after a voice was deleted, in that thread: what was made of it can go too."""
+        self._when_deleted.append(told)
+
     def put(
         self, name: str, wav_bytes: bytes, transcript: str, *, speaker_id: int | None, description: str = ""
     ) -> ReferenceVoice:
@@ -171,6 +178,8 @@ class VoiceStore:
                 raise VoicesUnavailable(
                     f"voice {name!r} cannot be removed from VOICES_DIR={folder}: {error}"
                 ) from error
+        for told in self._when_deleted:
+            told(voice)
 
     def _add(self, voice: ReferenceVoice) -> None:
         with self._lock:

@@ -17,7 +17,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from runpod_server.app import choose_engine, listen, serve
-from runpod_server.engine.request import EndReason, Engine, EngineStatus, SpeechRequest, Voice
+from runpod_server.engine.request import EndReason, Engine, EngineStatus, HeardTurn, SpeechRequest, Voice
 from runpod_server.engine.scheduler import Slots
 from runpod_server.settings import Settings
 from runpod_server.voices.store import VoiceStore
@@ -175,6 +175,7 @@ class CommandedEngine:
         self.failures, self.loaded = failures, loaded
         self.references = VoiceStore()
         self.forgotten: list[str] = []
+        self.heard: list[HeardTurn] = []
         self.slots: Slots[object] = Slots(4, 0)
 
     async def load(self) -> None:
@@ -188,6 +189,10 @@ class CommandedEngine:
         stream = CommandedStream(self, request)
         self.slots.enter(stream)
         return stream
+
+    async def hear(self, turn: HeardTurn) -> bool:
+        self.heard.append(turn)
+        return True
 
     def forget(self, context_id: str) -> None:
         self.forgotten.append(context_id)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ LIMITS = wire.Limits()
 ERRORS = {each.code: each for each in (BadRequest, Busy, NotReady, OutOfMemory, GenerationFailed)}
 
 
-def parse(message: str) -> wire.Generate | wire.Cancel:
+def parse(message: str) -> wire.Generate | wire.Heard | wire.Cancel:
     return wire.parse(message, LIMITS, "fallback")
 
 
@@ -34,6 +35,39 @@ def test_accepted(case: dict[str, Any]) -> None:
     assert asked.request.max_audio_ms == given_fields.get("max_audio_length_ms")
     assert asked.request.seed == given_fields.get("seed")
     assert asked.request.temperature == given_fields.get("temperature")
+
+
+@pytest.mark.parametrize("case", REQUESTS["heard"], ids=lambda case: case["name"])
+def test_heard(case: dict[str, Any]) -> None:
+    given_fields = json.loads(case["message"])
+    heard = parse(case["message"])
+    assert isinstance(heard, wire.Heard)
+    assert (heard.context_id, heard.text) == (given_fields["context_id"], given_fields["heard"]["text"])
+    assert heard.speaker_id == case["speaker_id"]
+    assert heard.request_id == (given_fields.get("request_id") or "fallback")
+    assert b64encode(heard.audio).decode() == given_fields["heard"]["audio"]
+
+
+@pytest.mark.parametrize("case", REPLIES["noted"], ids=lambda case: case["name"])
+def test_noted_byte_for_byte(case: dict[str, Any]) -> None:
+    heard = wire.Heard(case["context_id"], "Hi.", 9, b"", case["request_id"])
+    assert wire.noted(heard, kept=case["noted"]) == case["message"]
+
+
+@pytest.mark.parametrize(
+    "heard, says",
+    [
+        ({"text": "Hi.", "audio": "A" * 2_000_004}, "heard.audio is larger than 1500000 bytes"),
+        ({"text": "Hi.", "audio": "Ä" * 4}, "heard.audio is not base64"),
+        ({"text": "Hi.", "audio": "AAA"}, "heard.audio is not base64"),
+        ({"text": "x" * 1001, "audio": "AAAA"}, "heard.text has 1001 characters"),
+        ({"text": " ", "audio": "AAAA"}, "heard.text is empty"),
+    ],
+)
+def test_what_cannot_have_been_heard_is_named(heard: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadRequest, match=says) as refused:
+        parse(json.dumps({"context_id": "call", "heard": heard}))
+    assert len(str(refused.value)) < 200
 
 
 @pytest.mark.parametrize("case", REQUESTS["cancels"], ids=lambda case: case["name"])
@@ -91,7 +125,7 @@ json_values = st.recursive(
 )
 field_names = st.sampled_from(
     ["text", "speaker_id", "voice", "request_id", "chunk_samples", "max_audio_length_ms", "temperature",
-     "top_k", "seed", "context_id", "cancel", "speed", "else"]
+     "top_k", "seed", "context_id", "cancel", "speed", "heard", "else"]
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,74 @@ async def test_the_recorded_mistakes_are_refused_and_the_connection_lives(server
         assert (await heard(socket)).reply["error"] == "bad_request"
         await socket.send(ask("Still here."))
         assert (await heard(socket)).reply["done"] is True
+
+
+def heard_turn(pcm16: bytes, text: str = "Can you hear me?", context_id: str = "call", **fields: Any) -> str:
+    turn = {"text": text, "audio": b64encode(pcm16).decode()}
+    return json.dumps({"context_id": context_id, "heard": turn, **fields})
+
+
+TONE = (8000 * np.sin(np.arange(24_000) / 20)).astype("<i2").tobytes()
+
+
+async def test_the_recorded_turns_are_taken_and_not_kept_by_the_preview_voice(server, heard) -> None:
+    async with server.connect() as socket:
+        for case in REQUESTS["heard"]:
+            await socket.send(case["message"])
+            reply = (await heard(socket)).reply
+            assert (reply["noted"], reply["context_id"]) == (False, "call-1")
+        await socket.send(ask("I can hear you.", context_id="call-1"))
+        assert (await heard(socket)).reply["done"] is True
+
+
+async def test_a_turn_reaches_the_engine_in_its_place_among_the_requests(start, commanded, heard) -> None:
+    engine = commanded({})
+    server = start(engine)
+    async with server.connect() as socket:
+        await socket.send(ask("wait", request_id="a"))
+        await socket.send(heard_turn(TONE, request_id="b"))
+        await socket.send(ask("Hello.", request_id="c"))
+        await server.until_health(lambda health: health["streams"]["active"] == 1)
+        assert engine.heard == []
+        await socket.send('{"cancel": true}')
+        replies = [(await heard(socket)).reply for _ in "abc"]
+    assert [each["request_id"] for each in replies] == ["a", "b", "c"]
+    assert replies[1] == {"noted": True, "request_id": "b", "context_id": "call"}
+    (turn,) = engine.heard
+    assert (turn.context_id, turn.text, turn.speaker_id) == ("call", "Can you hear me?", 9)
+    assert turn.samples.shape == (24_000,) and 0.2 < np.abs(turn.samples).max() < 0.3
+    await server.until_health(lambda _: engine.forgotten == ["call"])
+
+
+async def test_a_cancel_is_meant_for_speech_not_for_what_was_heard(start, commanded, heard) -> None:
+    server = start(commanded({}))
+    async with server.connect() as socket:
+        for _ in range(10):
+            await socket.send(heard_turn(TONE))
+            await socket.send(ask("wait"))
+            await socket.send('{"cancel": true}')
+            assert (await heard(socket)).reply["noted"] is True
+            assert (await heard(socket)).reply["reason"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "audio, says",
+    [
+        (bytes(48_000), "is silent"),
+        (TONE[:9000], "is 0.19 s long: send 0.2 to 30 s"),
+        (TONE * 31, "is 31.00 s long"),
+        (TONE[:-1], "neither a WAV file nor whole samples"),
+        (b"RIFF torn", "is not a WAV file"),
+    ],
+)
+async def test_sound_that_cannot_be_heard_is_refused_in_a_sentence(server, heard, audio, says) -> None:
+    async with server.connect() as socket:
+        await socket.send(heard_turn(audio, request_id="h"))
+        reply = (await heard(socket)).reply
+        assert (reply["error"], reply["request_id"]) == ("bad_request", "h")
+        assert "the sound that was heard" in reply["message"] and says in reply["message"]
+        await socket.send(heard_turn(TONE * 30))
+        assert (await heard(socket)).reply["noted"] is False
 
 
 async def test_an_unknown_voice_is_named_with_those_there_are(server, heard) -> None:
@@ -267,7 +336,7 @@ async def test_a_cancel_right_behind_its_request_is_not_lost(start, commanded, h
 async def test_a_message_too_large_closes_with_1009(start) -> None:
     server = start(max_text_chars=100)
     async with server.connect() as socket:
-        await socket.send(ask("x" * 6000))
+        await socket.send(ask("x" * 2_100_000))
         with pytest.raises(websockets.ConnectionClosed):
             await socket.recv()
         assert socket.close_code == 1009

@@ -61,3 +61,13 @@ async def test_cancel_and_going_away(server) -> None:
         await server.until_health(lambda health: health["streams"]["active"] == 1)
         socket.transport.abort()
     await server.until_health(lambda health: health["streams"]["active"] == 0)
+
+
+async def test_what_was_heard_is_noted_as_an_event(start, commanded) -> None:
+    server = start(commanded({}))
+    tone = (8000 * np.sin(np.arange(24_000) / 20)).astype("<i2").tobytes()
+    turn = {"text": "Can you hear me?", "audio": base64.b64encode(tone).decode()}
+    async with server.connect("/ws/tts") as socket:
+        await socket.send(json.dumps({"context_id": "call", "heard": turn, "request_id": "h"}))
+        event = json.loads(await socket.recv())
+    assert event == {"type": "noted", "noted": True, "request_id": "h", "context_id": "call"}

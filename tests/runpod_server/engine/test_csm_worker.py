@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import pytest
 
 from runpod_server.engine.csm_request import Asked
 from runpod_server.engine.csm_worker import Delivery, Rules, Worker
+from runpod_server.engine.request import HeardTurn
 from runpod_server.errors import BadRequest, EngineUnavailable, GenerationFailed, OutOfMemory, StartError
 
 DEADLINE_S = 10.0
@@ -90,6 +92,23 @@ class CountingStage:
     def said(self, speaker: int, text: str, codes: Sequence[Any]) -> tuple[Any, int]:
         return (text, len(codes)), len(codes)
 
+    def heard(self, speaker: int, text: str, samples: Any) -> tuple[Any, int]:
+        self.log.append(("heard", speaker, text))
+        if text == "no memory":
+            raise OutOfMemory("no memory")
+        if text == "breaks":
+            raise RuntimeError("a shape is wrong")
+        return (text, len(samples)), len(samples)
+
+    def listen(self, slot: int, turn: Any) -> bool:
+        if self.room < turn[1]:
+            return False
+        self.log.append(("listen", slot, turn))
+        return True
+
+    def drop_voice(self, digest: str) -> None:
+        self.log.append(("drop_voice", digest))
+
     def step(self, slots: Sequence[int]) -> list[Frame]:
         if self.held_back:
             assert self.granted.acquire(timeout=DEADLINE_S)
@@ -157,6 +176,13 @@ class Running:
         asked = Asked(request_id=text, parts=(text, *more), **(plain | fields))
         self.worker.begin(listener, asked)
         return listener
+
+    def hear(self, text: str, positions: int = 7, context_id: str = "call") -> queue.SimpleQueue[Any]:
+        """Where the answer will be."""
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        samples = np.zeros(positions, np.float32)
+        self.worker.hear(HeardTurn(context_id, text, 9, samples), answers.put)
+        return answers
 
 
 @pytest.fixture
@@ -298,6 +324,103 @@ def test_a_conversation_goes_on_in_its_slot_or_is_read_anew(run: Callable[..., R
     del running.stage.log[:]
     ended(running.say("new", context_id="call"))
     assert [e[2:] for e in running.stage.log if e[0] == "read"] == [((), "new")]
+
+
+def test_what_is_heard_is_read_into_the_slot_at_once(run: Callable[..., Running]) -> None:
+    running = run()
+    ended(running.say("hello", context_id="call"))
+    assert running.hear("my turn").get(timeout=DEADLINE_S) is True
+    ended(running.say("again", context_id="call"))
+    assert [e for e in running.stage.log if e[0] in ("read", "read_on", "listen")] == [
+        ("read", 0, (), "hello"),
+        ("listen", 0, ("my turn", 7)),
+        ("read_on", 0, "again", True),
+    ]
+
+
+def test_what_is_heard_first_or_without_room_is_read_with_the_next_text(run: Callable[..., Running]) -> None:
+    running = run()
+    assert running.hear("ring").get(timeout=DEADLINE_S) is True
+    ended(running.say("hello", context_id="call"))
+    running.stage.room = 6
+    assert running.hear("my turn").get(timeout=DEADLINE_S) is True
+    ended(running.say("again", context_id="call"))
+    assert [e[2:] for e in running.stage.log if e[0].startswith("read")] == [
+        ((("ring", 7),), "hello"),
+        ((("ring", 7), ("hello", 5), ("my turn", 7)), "again"),
+    ]
+    assert not [e for e in running.stage.log if e[0] == "listen"]
+
+
+def test_what_is_heard_while_the_agent_speaks_is_context_for_what_follows(
+    run: Callable[..., Running],
+) -> None:
+    """Neither lost nor taken to be in a slot that has not read it, whoever sends it."""
+    running = run(slots=1)
+    ended(running.say("hello", context_id="call"))
+    running.stage.held_back = True
+    speaking = running.say("again", context_id="call")
+    while not running.stage.steps_of(0) > 5:
+        running.stage.granted.release()
+    answers = running.hear("meanwhile")
+    running.stage.held_back = False
+    for _ in range(20):
+        running.stage.granted.release()
+    ended(speaking)
+    assert answers.get(timeout=DEADLINE_S) is True
+    del running.stage.log[:]
+    ended(running.say("then", context_id="call"))
+    reads = [e for e in running.stage.log if e[0].startswith("read")]
+    assert [e[0] for e in reads] == ["read"]
+    assert set(reads[0][2]) == {("hello", 5), ("meanwhile", 7), ("again", 5)}
+
+
+def test_at_most_one_turn_is_encoded_or_read_between_two_frames(run: Callable[..., Running]) -> None:
+    running = run(slots=3)
+    ended(running.say("hello", context_id="call"))
+    running.stage.held_back = True
+    other = running.say("somebody else, for quite a while")
+    answers = [running.hear("one"), running.hear("two", context_id="call")]
+    third = running.say("me too")
+    for _ in range(100):
+        running.stage.granted.release()
+    ended(other, third)
+    assert [each.get(timeout=DEADLINE_S) for each in answers] == [True, True]
+    works = ("read", "read_on", "heard", "listen")
+    names = [e[0] for e in running.stage.log if e[0] in (*works, "step")]
+    assert names.count("heard") == names.count("listen") == 2
+    first_step_after = names.index("step", names.index("heard") - 1)
+    for pair in zip(names[first_step_after:], names[first_step_after + 1 :], strict=False):
+        assert not (pair[0] in works and pair[1] in works), names
+
+
+def test_a_turn_that_cannot_be_heard_is_answered_and_nothing_else_harmed(run: Callable[..., Running]) -> None:
+    running = run()
+    ended(running.say("hello", context_id="call"))
+    for text, positions, failure in (
+        ("no memory", 7, OutOfMemory),
+        ("breaks", 7, GenerationFailed),
+        ("endless", 1025, BadRequest),
+    ):
+        assert isinstance(running.hear(text, positions).get(timeout=DEADLINE_S), failure)
+    ended(running.say("again", context_id="call"))
+    assert [e[:2] for e in running.stage.log if e[0].startswith("read")] == [("read", 0), ("read_on", 0)]
+
+
+def test_forgetting_forgets_what_waits_to_be_heard(run: Callable[..., Running]) -> None:
+    running = run(slots=1)
+    running.stage.held_back = True
+    speaking = running.say("somebody else")
+    while not running.stage.steps_of(0):
+        running.stage.granted.release()
+    answers = running.hear("my turn")
+    running.worker.forget("call")
+    for _ in range(40):
+        running.stage.granted.release()
+    assert answers.get(timeout=DEADLINE_S) is False
+    ended(speaking)
+    ended(running.say("hello", context_id="call"))
+    assert [e[2:] for e in running.stage.log if e[0] == "read"][-1] == ((), "hello")
 
 
 def test_what_was_cut_short_is_not_remembered(run: Callable[..., Running]) -> None:

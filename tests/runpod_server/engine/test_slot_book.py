@@ -33,8 +33,10 @@ def test_forgetting() -> None:
     book = SlotBook(1)
     slot, _ = book.take(None)
     book.give_back(slot, "call")
+    assert book.held() == ("call",)
     book.forget("call")
     book.forget("call")
+    assert book.held() == ()
     assert book.take("call") == (slot, False)
 
 

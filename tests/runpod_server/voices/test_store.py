@@ -12,6 +12,7 @@ from runpod_server.audio import pcm16_from_float, wav
 from runpod_server.errors import (
     BadRequest,
     EngineUnavailable,
+    GenerationFailed,
     VoiceConflict,
     VoiceNotFound,
     VoicesUnavailable,
@@ -74,8 +75,11 @@ def test_names_and_speakers_are_taken_once(store: VoiceStore) -> None:
 
 
 def test_deleting(store: VoiceStore) -> None:
-    store.put("mara", SPEECH, "Hello.", speaker_id=3)
+    told: list[str] = []
+    store.when_deleted(lambda voice: told.append(voice.digest))
+    kept = store.put("mara", SPEECH, "Hello.", speaker_id=3)
     store.delete("mara")
+    assert told == [kept.digest]
     assert store.all() == ()
     assert store.folder is not None and list(store.folder.iterdir()) == []
     with pytest.raises(VoiceNotFound, match="'mara'"):
@@ -157,7 +161,7 @@ def test_a_write_that_fails_leaves_nothing(store: VoiceStore, monkeypatch: pytes
 def test_a_recording_that_is_gone_is_said(store: VoiceStore) -> None:
     voice = store.put("mara", SPEECH, "Hello.", speaker_id=None)
     voice.path.unlink()
-    with pytest.raises(VoicesUnavailable, match="'mara' cannot be read"):
+    with pytest.raises(GenerationFailed, match="'mara' cannot be read"):
         voice.samples()
 
 
