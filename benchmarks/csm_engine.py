@@ -1,4 +1,6 @@
-"""Frames a second of the batched CSM runner beside transformers' own generate: one run, one thread.
+"""Frames a second of the batched CSM runner alone beside transformers' own generate: one run, one thread.
+
+`sesame-server bench` measures the engine around it, with its sound and its listeners.
 
 Random weights: speed does not depend on them. Both sample with temperature 0.9 and top-k 50, and before
 anything is timed both must give the same greedy codes. A round times every contender once, prefill and all;
@@ -24,10 +26,10 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
-from transformers import CsmConfig, MimiConfig
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from runpod_server.bench.sizes import middle_config  # noqa: E402
 from runpod_server.model.csm import CsmRunner  # noqa: E402
 from runpod_server.model.prompt import Prompt  # noqa: E402
 from runpod_server.model.sampling import Sampling  # noqa: E402
@@ -36,30 +38,6 @@ from runpod_server.model.weights import LoadedCsm, csm_1b_config, random_csm  # 
 PROMPT_TOKENS = 24
 FRAME_S = 0.08
 CHECKED_FRAMES = 3
-
-
-def middle_config() -> Any:
-    """CSM-1B at a quarter of its width and half the backbone's depth, with all its 32 codebooks of 2051."""
-    codec = MimiConfig(num_hidden_layers=1, num_filters=4, hidden_size=32, intermediate_size=32)
-    codec.codebook_dim = codec.vector_quantization_hidden_dimension = 16
-    codec.upsample_groups, codec.num_attention_heads, codec.num_key_value_heads = 32, 2, 2
-    codec.head_dim = 16
-    return CsmConfig(
-        hidden_size=512,
-        intermediate_size=2048,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-        depth_decoder_config={
-            "backbone_hidden_size": 512,
-            "hidden_size": 256,
-            "intermediate_size": 2048,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 1,
-        },
-        codec_config=codec.to_dict(),
-    )
 
 
 def prompts(streams: int) -> Tensor:

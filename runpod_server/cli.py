@@ -18,10 +18,17 @@ import typer
 from runpod_server import client, doctor
 from runpod_server.app import choose_engine, listen, serve
 from runpod_server.audio import wav
-from runpod_server.errors import ClientError, ServerError, StartError
+from runpod_server.bench import command as bench
+from runpod_server.bench.command import Model
+from runpod_server.bench.plan import Plan, loads_of, size_of, streams_of, weights_of
+from runpod_server.bench.report import Report
+from runpod_server.bench.table import as_table
+from runpod_server.errors import BenchError, ClientError, ServerError, StartError
 from runpod_server.settings import Settings, Surroundings, load_settings
 from runpod_server.voices import shipped
 from runpod_server.voices.store import VoiceStore
+
+_INTERRUPTED = 130
 
 cli = typer.Typer(
     add_completion=False, help="The speech server: text in, 24 kHz speech out, over a WebSocket."
@@ -178,6 +185,72 @@ def _failing() -> Iterator[None]:
         yield
     except ServerError as error:
         _fail(error)
+
+
+@cli.command("bench")
+def bench_command(
+    streams: Annotated[str, typer.Option(help="How many at once, one after another.")] = "1,2,4,8,16",
+    arrivals: Annotated[str, typer.Option(help="flat-out, steady, poisson, or all.")] = "all",
+    seconds: Annotated[float, typer.Option(help="How long each load is watched.")] = 20.0,
+    weights: Annotated[str, typer.Option(help="random, or real: those of CSM_MODEL.")] = "random",
+    size: Annotated[str, typer.Option(help="Of random weights: 1b, middle or tiny.")] = "1b",
+    device: Annotated[str, typer.Option(help="cuda, cuda:1 or cpu; DEVICE.")] = "",
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32; DTYPE.")] = "",
+    threads: Annotated[int, typer.Option(min=0, help="Of a CPU; 0: torch's own choice.")] = 0,
+    cuda_graphs: Annotated[bool, typer.Option(help="CUDA_GRAPHS, for this run.")] = True,
+    generate: Annotated[bool, typer.Option(help="Measure transformers' generate beside it.")] = True,
+    find_largest: Annotated[bool, typer.Option(help="Go on to the largest number that holds.")] = False,
+    first_audio_ms: Annotated[float, typer.Option(help="To hold: p95 of the first sound.")] = 400.0,
+    utterance_seconds: Annotated[float, typer.Option(help="Mean length of an utterance.")] = 4.0,
+    voice_seconds: Annotated[float, typer.Option(help="Length of the reference voice; 0: none.")] = 10.0,
+    url: Annotated[str, typer.Option(help="Measure this running server instead.")] = "",
+    key: Annotated[str | None, typer.Option(help="Its key; default: SESAME_API_KEY.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for bench.json and bench.png.")] = Path("bench-out"),
+) -> None:
+    """How many streams this machine carries, beside transformers' own generate. The last line is JSON."""
+    report = Report()
+    try:
+        settings = load_settings()
+        plan = Plan(
+            streams=streams_of(streams),
+            loads=loads_of(arrivals),
+            seconds=seconds,
+            utterance_s=utterance_seconds,
+            voice_s=voice_seconds,
+            first_audio_ms=first_audio_ms,
+            generate=generate,
+            find_largest=find_largest,
+        )
+        model = Model(weights_of(weights), size_of(size), device, dtype, cuda_graphs, threads)
+        bench.make_folder(out)
+        if url:
+            bench.bench_server(plan, url, key or settings.api_key, report, _tell)
+        else:
+            bench.bench_model(plan, model, settings, report, _tell)
+    except KeyboardInterrupt:
+        report.interrupted = True
+    except ServerError as error:
+        report.failure = str(error)
+    if report.levels:
+        _show(report, out)
+    if report.failure:
+        _fail(ServerError(report.failure))
+    if report.interrupted:
+        raise typer.Exit(_INTERRUPTED)
+
+
+def _show(report: Report, out: Path) -> None:
+    """What was measured, all of it or until it ended."""
+    typer.echo(as_table(report))
+    try:
+        _tell(bench.keep(report, out))
+    except BenchError as error:
+        report.failure = report.failure or str(error)
+    typer.echo(report.as_json())
+
+
+def _tell(sentence: str) -> None:
+    typer.echo(sentence, err=True)
 
 
 def _fail(error: ServerError) -> NoReturn:

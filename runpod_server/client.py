@@ -1,4 +1,4 @@
-"""A client of the speech server, small enough to try one with: text in, a whole utterance out.
+"""A client of the speech server, small enough to try one with: text in, an utterance out.
 
 Knows the wire and nothing of the server behind it. The call backend has a client of its own.
 """
@@ -9,6 +9,8 @@ import asyncio
 import json
 import socket
 import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -18,7 +20,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from runpod_server.audio import ms_of, samples_in
-from runpod_server.errors import ClientError
+from runpod_server.errors import ClientError, Declined
 
 _CONNECT_TIMEOUT_S = 15.0
 _FRAME_TIMEOUT_S = 60.0  # a busy server queues a request for this long at most
@@ -53,8 +55,38 @@ def websocket_url(url: str) -> str:
     return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, f"{path}/ws/generate", "", ""))
 
 
-async def speak(url: str, request: dict[str, Any], *, api_key: str | None = None) -> Spoken:
-    """Send one request (see the wire) and collect its sound. Raises ClientError with what to do."""
+class Connection:
+    """An open /ws/generate: one request after another."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self.reason = ""  # why the last utterance ended
+
+    async def pieces(self, request: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+        """Send one request (see the wire); its sound as it comes. Raises ClientError, Declined."""
+        await self._socket.send(json.dumps(request))
+        while True:
+            try:
+                async with asyncio.timeout(_FRAME_TIMEOUT_S):
+                    message = await self._socket.recv()
+            except TimeoutError as error:
+                raise ClientError(
+                    f"the server sent nothing for {_FRAME_TIMEOUT_S:g} s: look at its log"
+                ) from error
+            if isinstance(message, bytes):
+                yield message
+                continue
+            reply = json.loads(message)
+            if "error" in reply:
+                raise Declined(str(reply["error"]), str(reply.get("message", "")))
+            if reply.get("done"):
+                self.reason = str(reply.get("reason", ""))
+                return
+
+
+@asynccontextmanager
+async def connected(url: str, *, api_key: str | None = None) -> AsyncIterator[Connection]:
+    """A connection to the server. Raises ClientError with what to do, also for what fails in its use."""
     address = websocket_url(url)
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
@@ -64,8 +96,8 @@ async def speak(url: str, request: dict[str, Any], *, api_key: str | None = None
             compression=None,
             open_timeout=_CONNECT_TIMEOUT_S,
             max_size=_MAX_MESSAGE_BYTES,
-        ) as connection:
-            return await _utterance(connection, request)
+        ) as opened:
+            yield Connection(opened)
     except TimeoutError as error:
         raise ClientError(
             f"{address} does not answer: is the pod running, and is this its address and port?"
@@ -80,6 +112,17 @@ async def speak(url: str, request: dict[str, Any], *, api_key: str | None = None
         raise ClientError(
             f"nothing answers at {address} ({error}): is the server started, and is this its port?"
         ) from error
+
+
+async def speak(url: str, request: dict[str, Any], *, api_key: str | None = None) -> Spoken:
+    """Send one request and collect its sound. Raises ClientError with what to do."""
+    async with connected(url, api_key=api_key) as connection:
+        start_s = time.monotonic()
+        pcm16, first_audio_ms = bytearray(), None
+        async for piece in connection.pieces(request):
+            first_audio_ms = _ms_since(start_s) if first_audio_ms is None else first_audio_ms
+            pcm16 += piece
+        return Spoken(bytes(pcm16), connection.reason, first_audio_ms, _ms_since(start_s))
 
 
 async def health(url: str, *, api_key: str | None = None) -> dict[str, Any]:
@@ -99,28 +142,8 @@ async def health(url: str, *, api_key: str | None = None) -> dict[str, Any]:
     return report
 
 
-async def _utterance(connection: ClientConnection, request: dict[str, Any]) -> Spoken:
-    start_s = time.monotonic()
-    await connection.send(json.dumps(request))
-    pcm16, first_audio_ms = bytearray(), None
-    while True:
-        try:
-            async with asyncio.timeout(_FRAME_TIMEOUT_S):
-                message = await connection.recv()
-        except TimeoutError as error:
-            raise ClientError(
-                f"the server sent nothing for {_FRAME_TIMEOUT_S:g} s: look at its log"
-            ) from error
-        passed_ms = round((time.monotonic() - start_s) * 1000)
-        if isinstance(message, bytes):
-            first_audio_ms = passed_ms if first_audio_ms is None else first_audio_ms
-            pcm16 += message
-            continue
-        reply = json.loads(message)
-        if "error" in reply:
-            raise ClientError(f"the server answers {reply['error']}: {reply.get('message', '')}")
-        if reply.get("done"):
-            return Spoken(bytes(pcm16), str(reply.get("reason", "")), first_audio_ms, passed_ms)
+def _ms_since(start_s: float) -> int:
+    return round((time.monotonic() - start_s) * 1000)
 
 
 def _why_refused(address: str, http_status: int) -> str:

@@ -5,6 +5,8 @@ ServerError
 │   ├── PortUnavailable     the address is taken or forbidden
 │   └── EngineUnavailable   the chosen engine cannot run here
 ├── ClientError             `sesame-server say` got no speech; the message says how to mend it
+│   └── Declined            the server answered with an error; `code` is its word for it
+├── BenchError              `sesame-server bench` cannot measure; the message says what to do
 └── SpeechError             a request that cannot be served: `code` on the wire, `http_status` over REST
     ├── BadRequest          bad_request: the client's mistake; `field` names it
     ├── Busy                busy: no slot and no room to wait
@@ -39,6 +41,18 @@ class EngineUnavailable(StartError):
 
 class ClientError(ServerError):
     """A speech server that was asked for speech could not be reached, or gave none."""
+
+
+class Declined(ClientError):
+    """A speech server answered a request with an error."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"the server answers {code}: {message}")
+        self.code = code
+
+
+class BenchError(ServerError):
+    """A benchmark was asked for what cannot be measured."""
 
 
 class SpeechError(ServerError):
@@ -99,7 +113,7 @@ class VoiceConflict(SpeechError):
 
 
 class VoicesUnavailable(SpeechError):
-    """Voices cannot be kept or read here: no VOICES_DIR, a full disk, a file that is gone."""
+    """Voices cannot be kept here: no VOICES_DIR, a full disk."""
 
     code = "voices_unavailable"
     http_status = 500

@@ -1,0 +1,1 @@
+"""`sesame-server bench`: what an engine carries, beside transformers and the roofline."""
