@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from backend.calls.ports import Clock, PreparedVoice, SpeechRoute, Transcriber
 from backend.calls.request import Request
@@ -96,7 +96,8 @@ class Voice:
         self._ears, self._prepared, self._last_resort = ears, prepared, last_resort
         self._routes: dict[RouteKey, SpeechRoute] = {}
         self._sour_until_ms: dict[RouteKey, float] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self._warming: set[asyncio.Task[None]] = set()
+        self._discarding: set[asyncio.Task[None]] = set()  # each bounded in time
         self._closed = False
 
     @property
@@ -156,10 +157,10 @@ class Voice:
     async def aclose(self) -> None:
         """Let go of every route, within a few seconds."""
         self._closed = True
-        for task in self._background:
+        for task in self._warming:
             task.cancel()
-        if self._background:
-            await asyncio.wait(self._background, timeout=_DISCARD_S)
+        if under_way := self._warming | self._discarding:
+            await asyncio.wait(under_way)
         await asyncio.gather(*(route.aclose() for route in self._routes.values()))
 
     # --- which route -----------------------------------------------------------------------------------
@@ -188,7 +189,7 @@ class Voice:
         """Connect the next route in the background: when it is needed, there is no time for that."""
         plan = self._choose(tried)
         if plan is not None and not self._closed:
-            self._spawn(self._warm(plan))
+            _spawn(self._warm(plan), self._warming)
 
     async def _warm(self, plan: RoutePlan) -> None:
         try:
@@ -196,11 +197,6 @@ class Voice:
         except SpeechError as error:
             log.info("standby: %s", error)
             self._fail(plan, error)
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
     # --- one attempt -----------------------------------------------------------------------------------
 
@@ -303,7 +299,7 @@ class Voice:
 
     def _discard(self, request: Request) -> None:
         """Cancel it without waiting: a server that fell silent may not answer to that either."""
-        self._spawn(request.discard(_DISCARD_S))
+        _spawn(request.discard(_DISCARD_S), self._discarding)
 
     def _finished(self, request: Request, piece: Piece, watch: Watch) -> None:
         plan = request.plan
@@ -363,6 +359,12 @@ class Voice:
             raise _no_voice(problems)
         last_resort, text = self._last_resort, piece.spoken
         await out.elsewhere(piece.text, reason, lambda: last_resort(text))
+
+
+def _spawn(work: Coroutine[Any, Any, None], into: set[asyncio.Task[None]]) -> None:
+    task = asyncio.create_task(work)
+    into.add(task)
+    task.add_done_callback(into.discard)
 
 
 def _no_voice(problems: Sequence[SpeechError]) -> SpeechError:

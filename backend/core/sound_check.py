@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 from numpy.typing import NDArray
 
 _WINDOW = 256  # 32 ms at 8 kHz: one in three is looked at, a row of windows must agree
 _STRIDE = 3 * _WINDOW
 _LOUD_RMS = 400.0  # of 32768
-_FLAT = 0.5  # spectral flatness: vowels lie under 0.1, a long "s" at 0.3 to 0.5, white noise at 0.56
-_HISS_MS = 700.0  # no consonant lasts so long
+_FLAT = 0.47  # spectral flatness: vowels lie under 0.1, a long "s" at 0.3 to 0.5, white noise at 0.56 ± 0.05
+_HISS_WINDOWS = 8  # 770 ms: no consonant lasts so long
+_STUCK_MS = 700.0
 _SILENCE_MS = 4000.0  # before the first sound
 _SILENT_PEAK = 20.0
 _BINS = slice(4, 112)  # 125 Hz to 3.5 kHz: what a telephone carries
@@ -20,7 +23,8 @@ class SoundCheck:
 
     def __init__(self) -> None:
         self._rest = b""
-        self._hiss_ms = self._stuck_ms = self._silent_ms = 0.0
+        self._flatness: deque[float] = deque(maxlen=_HISS_WINDOWS)
+        self._stuck_ms = self._silent_ms = 0.0
         self._heard_something = False
 
     def push(self, pcm16_8k: bytes) -> str | None:
@@ -31,9 +35,9 @@ class SoundCheck:
             samples = np.frombuffer(self._rest[: 2 * _WINDOW], "<i2").astype(np.float32)
             self._rest = self._rest[size:]
             self._look(samples)
-        if self._hiss_ms >= _HISS_MS:
+        if len(self._flatness) == _HISS_WINDOWS and sum(self._flatness) > _FLAT * _HISS_WINDOWS:
             return "it is noise"
-        if self._stuck_ms >= _HISS_MS:
+        if self._stuck_ms >= _STUCK_MS:
             return "it is one constant value"
         if self._silent_ms >= _SILENCE_MS and not self._heard_something:
             return f"it is silent for {_SILENCE_MS / 1000:g} s"
@@ -46,11 +50,11 @@ class SoundCheck:
         self._stuck_ms = self._stuck_ms + step_ms if stuck else 0.0
         if high - low <= 2 * _SILENT_PEAK:
             self._silent_ms += step_ms
-            self._hiss_ms = 0.0
+            self._flatness.clear()
             return
         self._heard_something = True
-        hiss = float(np.sqrt(np.mean(np.square(samples)))) > _LOUD_RMS and _flatness(samples) > _FLAT
-        self._hiss_ms = self._hiss_ms + step_ms if hiss else 0.0
+        is_loud = float(np.sqrt(np.mean(np.square(samples)))) > _LOUD_RMS
+        self._flatness.append(_flatness(samples) if is_loud else 0.0)
 
 
 def _flatness(samples: NDArray[np.float32]) -> float:
