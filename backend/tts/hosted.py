@@ -1,0 +1,170 @@
+"""A hosted inference API of Hugging Face's shape: `{"inputs": text}` in, a sound file out.
+
+It comes whole: WAV always, FLAC and MP3 where `soundfile` is installed. Knows nothing of telephones or of
+routing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+
+from backend.core.speech import RouteName, Sound
+from backend.core.wav import WavError, WavReader
+from backend.errors import SpeechError, SpeechFailure
+from backend.tts.http import error_body, failure, let_go, make_client, patience, send, shown, within
+
+_MAX_BYTES = 64 << 20
+_BY_STATUS: dict[int, SpeechFailure] = {
+    401: "unauthorized", 402: "quota", 403: "unauthorized", 404: "unreachable", 429: "rate_limited",
+    502: "unreachable", 503: "not_ready", 504: "unreachable",
+}  # fmt: skip
+_ADVICE: dict[SpeechFailure, str] = {
+    "unauthorized": "the key was refused: check SESAME_API_KEY",
+    "quota": "out of credit",
+    "unreachable": "no such model answers there: check SESAME_URL",
+    "rate_limited": "more requests than the plan allows",
+    "not_ready": "the model is being loaded",
+}
+
+
+class HostedInferenceService:
+    """One model behind a hosted API. Utterances may overlap. `http` is used when given, and stays open."""
+
+    name: RouteName = "sesame_hosted"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        http: httpx.AsyncClient | None = None,
+        connect_timeout_s: float = 5.0,
+        first_audio_timeout_s: float = 30.0,
+        chunk_timeout_s: float = 4.0,
+    ) -> None:
+        """`url` is the model's own; `parameters` go into every request."""
+        self.url = url
+        self._headers = {"Accept": "audio/wav"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._parameters = dict(parameters or {})
+        self._http, self._given = http, http is not None
+        self._closed = False
+        self._connect_timeout_s = connect_timeout_s
+        self._first_audio_timeout_s, self._chunk_timeout_s = first_audio_timeout_s, chunk_timeout_s
+
+    async def connect(self) -> None:
+        """Open a connection; a wrong key is told where the API checks it for nothing. Raises SpeechError."""
+        response: httpx.Response | None = None
+        try:
+            response = await self._send("OPTIONS", None, self._connect_timeout_s)
+            if response.status_code in (401, 403):
+                raise await self._refused(response)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            raise self._failed(error) from error
+        finally:
+            if response is not None:
+                await let_go(response)
+
+    async def speak(self, text: str, *, before: str = "") -> AsyncGenerator[Sound]:
+        """Speech for `text`, at the model's own rate; `before` cannot be told to it. Raises SpeechError."""
+        if not text.strip():
+            return
+        response: httpx.Response | None = None
+        try:
+            body: dict[str, Any] = {"inputs": text}
+            if self._parameters:
+                body["parameters"] = self._parameters
+            response = await self._send("POST", body, self._first_audio_timeout_s)
+            sound = await self._sound(response)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            raise self._failed(error) from error
+        finally:
+            if response is not None:
+                await let_go(response)
+        if not sound.data:
+            raise self._error("no_audio", f"no sound for {len(text)} characters")
+        yield sound
+
+    async def aclose(self) -> None:
+        """Close the connections, unless they were given."""
+        self._closed = True
+        if self._http is not None and not self._given:
+            await self._http.aclose()
+
+    async def _send(self, method: str, body: Mapping[str, Any] | None, timeout_s: float) -> httpx.Response:
+        if self._closed:
+            raise self._error("closed", "this voice was closed when its call ended")
+        if self._http is None:
+            self._http = make_client()
+        request = self._http.build_request(
+            method, self.url, json=body, headers=self._headers, timeout=patience(self._connect_timeout_s)
+        )
+        return await send(self._http, request, timeout_s)
+
+    async def _sound(self, response: httpx.Response) -> Sound:
+        if response.status_code != 200:
+            raise await self._refused(response)
+        if "json" in response.headers.get("content-type", ""):
+            raise self._told(await error_body(response), "generation_failed", "")
+        data = bytearray()
+        chunks = within(response.aiter_bytes(), self._first_audio_timeout_s, self._chunk_timeout_s)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                data += chunk
+                if len(data) > _MAX_BYTES:
+                    raise self._error("protocol", f"its sound is larger than {_MAX_BYTES >> 20} MB")
+        if not data:
+            return Sound(b"", "pcm16", 24_000)
+        try:
+            if data[:4] == b"RIFF":
+                return _wav(bytes(data))
+            return await asyncio.to_thread(_decoded, bytes(data))
+        except WavError as error:
+            raise self._error("protocol", f"what came cannot be played: {error}") from error
+
+    async def _refused(self, response: httpx.Response) -> SpeechError:
+        status = response.status_code
+        by_status = _BY_STATUS.get(status, "bad_request" if 400 <= status < 500 else "generation_failed")
+        return self._told(await error_body(response), by_status, f" (HTTP {status})")
+
+    def _told(self, reply: object, reason: SpeechFailure, where: str) -> SpeechError:
+        words = reply if isinstance(reply, dict) else {}
+        said = str(words.get("error") or "no reason given")[:300]
+        wait_s = words.get("estimated_time")
+        if isinstance(wait_s, int | float):
+            reason, said = "not_ready", f"{said}; ready in about {wait_s:.0f} s"
+        return self._error(reason, f"{_ADVICE.get(reason, 'it failed')}{where}: {said}")
+
+    def _failed(self, error: Exception) -> SpeechError:
+        return self._error(*failure(error))
+
+    def _error(self, reason: SpeechFailure, what: str) -> SpeechError:
+        return SpeechError(f"hosted model at {shown(self.url)}: {what}", route=self.name, reason=reason)
+
+
+def _wav(data: bytes) -> Sound:
+    wav = WavReader()
+    pcm16 = wav.push(data)
+    wav.finish()
+    return Sound(pcm16, "pcm16", wav.rate_hz or 24_000)
+
+
+def _decoded(data: bytes) -> Sound:
+    """FLAC, MP3, Ogg … Raises WavError."""
+    try:
+        import soundfile
+    except ImportError as error:
+        raise WavError("it is no WAV, and for others: pip install 'sesame-telephony[local]'") from error
+    try:
+        samples, rate_hz = soundfile.read(io.BytesIO(data), dtype="int16", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise WavError("it is no sound file of a known kind") from error
+    return Sound(samples.mean(axis=1).astype("<i2").tobytes(), "pcm16", int(rate_hz))
