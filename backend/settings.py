@@ -53,6 +53,8 @@ class Settings(BaseSettings):
         "sqlite+aiosqlite:///voice-agent.sqlite3", description="Where calls are kept (SQLAlchemy URL)."
     )
     agents_dir: Path = Field(Path("agents"), description="Folder of the agent files.")
+    prompts_dir: Path = Field(Path("prompts-cache"), description="Folder of what was spoken beforehand.")
+    prompts_max_mb: int = Field(256, ge=0, le=1_000_000, description="Most it may hold; 0: memory only.")
     api_key: SecretStr | None = Field(None, description="Bearer key of this backend's API and console.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")

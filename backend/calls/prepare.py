@@ -47,11 +47,13 @@ class _Job:
 
     agent: Agent
     voice: str | None
+    maker: str = ""
     wanted: dict[str, _Wanted] = field(default_factory=dict)  # by key
     due_ms: float = 0.0
     wait_ms: float = _FIRST_WAIT_MS
     turn: int = 0  # which of the plans is asked
     failing: bool = False
+    crowded: bool = False
 
 
 class Preparer:
@@ -132,7 +134,8 @@ class Preparer:
         if voice is None:
             return _Job(agent, None)
         static = static_pieces(agent, self._also)
-        return _Job(agent, voice, {prompt_key(voice, item.piece.spoken): _Wanted(item) for item in static})
+        wanted = {prompt_key(voice, item.piece.spoken): _Wanted(item) for item in static}
+        return _Job(agent, voice, wanted=wanted)
 
     def _plans(self, agent: Agent, voice: str | None = None) -> list[RoutePlan]:
         """The ways in which the agent's first voice may speak."""
@@ -168,16 +171,15 @@ class Preparer:
             for key, wanted in job.wanted.items()
             if key not in there and wanted.tries < _TRIES and wanted.made < _TRIES
         ]
-        maker = ""
         if self._maker is not None and job.wanted:
-            maker = await self._maker(plan)
-            missing = [key for key in job.wanted if key in missing or self._made_by_another(key, maker)]
+            job.maker = await self._maker(plan)
+            missing = [key for key in job.wanted if key in missing or self._made_by_another(key, job.maker)]
         if not missing:
             return 0
         route = plan.make()
         try:
             await route.connect()
-            return await self._make_all(job, missing, route, maker, told)
+            return await self._make_all(job, missing, route, told)
         finally:
             await _close(route)
 
@@ -186,7 +188,6 @@ class Preparer:
         job: _Job,
         missing: list[str],
         route: SpeechRoute,
-        maker: str,
         told: Callable[[int, int, str], None] | None,
     ) -> int:
         made = 0
@@ -202,14 +203,14 @@ class Preparer:
                 continue
             wanted.tries = 0
             self._count(job, wanted)
-            await self._put(job, key, wanted.static.piece, ulaw, maker)
+            await self._put(job, key, wanted.static.piece, ulaw)
             made += 1
             if told is not None:
                 told(made, len(missing), wanted.static.piece.text)
         return made
 
-    async def _put(self, job: _Job, key: str, piece: Piece, ulaw: bytes, maker: str) -> None:
-        prompt = Prompt(ulaw, piece.spoken, job.voice or "", maker)
+    async def _put(self, job: _Job, key: str, piece: Piece, ulaw: bytes) -> None:
+        prompt = Prompt(ulaw, piece.spoken, job.voice or "", job.maker)
         await asyncio.to_thread(self._store.put, key, prompt)
 
     def _made_by_another(self, key: str, maker: str) -> bool:
@@ -251,10 +252,11 @@ class Preparer:
     def _count(self, job: _Job, wanted: _Wanted) -> None:
         """A store with too little room forgets what it is given: nobody should pay for it for ever."""
         wanted.made += 1
-        if wanted.made == _TRIES:
+        if wanted.made == _TRIES and not job.crowded:
+            job.crowded = True
             log.warning(
-                "agent %s: %r was prepared %d times and is not kept: give it room with PROMPTS_MAX_MB",
-                job.agent.id, wanted.static.piece.spoken, _TRIES,
+                "agent %s: prompts were made %d times and are not kept, as %r: set PROMPTS_MAX_MB higher",
+                job.agent.id, _TRIES, wanted.static.piece.spoken,
             )  # fmt: skip
 
     # --- calls -----------------------------------------------------------------------------------------
@@ -275,7 +277,7 @@ class Preparer:
     async def _keep(self, job: _Job, key: str, piece: Piece, ulaw: bytes) -> bool:
         if key not in job.wanted:
             return False
-        await self._put(job, key, piece, ulaw, "")
+        await self._put(job, key, piece, ulaw)
         return True
 
     def _spoken_live(self, job: _Job, key: str) -> None:
