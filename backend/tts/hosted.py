@@ -65,8 +65,9 @@ class HostedInferenceService:
         response: httpx.Response | None = None
         try:
             response = await self._send("OPTIONS", None, self._connect_timeout_s)
+            refused = await self._refused(response)  # reads it to the end, so that the connection is kept
             if response.status_code in (401, 403):
-                raise await self._refused(response)
+                raise refused
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise self._failed(error) from error
         finally:

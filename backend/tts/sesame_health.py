@@ -70,6 +70,7 @@ def _report(told: Mapping[str, Any]) -> PodReport:
     return PodReport(
         state=_STATES.get(str(told.get("status")), "healthy"),
         engine=_text(told.get("engine")),
+        model=_text(told.get("model")),
         device=_text(told.get("device")),
         active=_count(streams.get("active")) or 0,
         capacity=_count(streams.get("capacity")),

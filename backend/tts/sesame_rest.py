@@ -71,8 +71,9 @@ class SesameRestService:
             raise self._failed(error) from error
         try:
             # 405 is what a server says that knows the address, and wants a POST.
+            refused = await self._refused(response)  # reads it to the end, so that the connection is kept
             if response.status_code in (401, 403, 404, 429) or response.status_code >= 502:
-                raise await self._refused(response)
+                raise refused
         finally:
             await let_go(response)
 
