@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     sesame_url: str | None = Field(None, description="A hosted inference API, when not self-hosted.")
     sesame_fallback_enabled: bool = Field(False, description="Whether SESAME_FALLBACK_URL may be used.")
     sesame_fallback_url: str | None = Field(None, description="Another server with /generate.")
+    sesame_fallback_api_key: SecretStr | None = Field(None, description="Bearer key of that server.")
 
     elevenlabs_api_key: SecretStr | None = Field(None, description="Key of ElevenLabs.")
     elevenlabs_base_url: str = Field("https://api.elevenlabs.io", description="Where ElevenLabs is.")
@@ -161,18 +162,26 @@ def missing(settings: Settings) -> list[str]:
 
 
 def _in_vain(settings: Settings) -> list[str]:
-    """Settings that this version reads and does not act upon yet."""
-    given = {
-        "SESAME_ENABLED=false": not settings.sesame_enabled,
-        "SESAME_SELF_HOSTED=false": not settings.sesame_self_hosted,
-        "SESAME_URL": settings.sesame_url is not None,
-        "SESAME_FALLBACK_ENABLED=true": settings.sesame_fallback_enabled,
-        "ELEVENLABS_API_KEY": settings.elevenlabs_api_key is not None,
-        "OPENAI_API_KEY": settings.openai_api_key is not None,
+    """Settings that do not fit together, or that this version reads and does not act upon yet."""
+    sesame = settings.sesame_enabled
+    hosted, fallback = settings.sesame_url, settings.sesame_fallback_url
+    said = {
+        "SESAME_URL is not set and SESAME_SELF_HOSTED is false: no agent can speak through Sesame; set the "
+        "address of the hosted API, or SESAME_SELF_HOSTED=true.": sesame
+        and not settings.sesame_self_hosted
+        and not hosted,
+        "SESAME_URL has no effect while SESAME_SELF_HOSTED is true: set that to false, or leave it out.": (
+            sesame and settings.sesame_self_hosted and hosted
+        ),
+        "SESAME_FALLBACK_ENABLED is true and SESAME_FALLBACK_URL is not set: agents whose tts_fallbacks name "
+        "sesame_fallback go without it; set the address of a server with /generate.": sesame
+        and settings.sesame_fallback_enabled
+        and not fallback,
+        "SESAME_FALLBACK_URL has no effect: set SESAME_FALLBACK_ENABLED=true.": sesame
+        and fallback
+        and not settings.sesame_fallback_enabled,
+        "OPENAI_API_KEY has no effect in this version: agents follow their call flow; leave it out.": bool(
+            settings.openai_api_key
+        ),
     }
-    return [
-        f"{name} has no effect in this version: calls speak through SESAME_SELF_HOSTED_URL and follow their "
-        "call flow; leave it out."
-        for name, is_given in given.items()
-        if is_given
-    ]
+    return [sentence for sentence, holds in said.items() if holds]

@@ -85,8 +85,19 @@ COMPLETE = {
 }
 
 
-def test_nothing_is_missing_when_all_is_set() -> None:
-    assert missing(load_settings(None, **COMPLETE)) == []
+@pytest.mark.parametrize(
+    "voices",
+    [
+        {},
+        {"sesame_enabled": False},
+        {"sesame_enabled": False, "sesame_self_hosted": False},
+        {"sesame_self_hosted": False, "sesame_url": "https://example.com"},
+        {"sesame_fallback_enabled": True, "sesame_fallback_url": "https://example.com"},
+        {"elevenlabs_api_key": "k"},
+    ],
+)
+def test_nothing_is_missing_when_all_is_set(voices: dict[str, Any]) -> None:
+    assert missing(load_settings(None, **COMPLETE | voices)) == []
 
 
 @pytest.mark.parametrize("name", COMPLETE)
@@ -101,11 +112,13 @@ def test_what_is_missing_is_named_and_what_to_do(name: str) -> None:
     [
         ({"host": "0.0.0.0"}, "API_KEY is not set"),
         ({"host": "example.com"}, "API_KEY is not set"),
-        ({"sesame_enabled": False}, "SESAME_ENABLED=false has no effect"),
-        ({"sesame_self_hosted": False}, "SESAME_SELF_HOSTED=false has no effect"),
-        ({"sesame_fallback_enabled": True}, "SESAME_FALLBACK_ENABLED=true has no effect"),
-        ({"sesame_url": "https://example.com"}, "SESAME_URL has no effect"),
-        ({"elevenlabs_api_key": "k"}, "ELEVENLABS_API_KEY has no effect"),
+        ({"sesame_self_hosted": False}, "SESAME_URL is not set and SESAME_SELF_HOSTED is false"),
+        (
+            {"sesame_fallback_enabled": True},
+            "SESAME_FALLBACK_ENABLED is true and SESAME_FALLBACK_URL is not set",
+        ),
+        ({"sesame_fallback_url": "https://example.com"}, "SESAME_FALLBACK_URL has no effect"),
+        ({"sesame_url": "https://example.com"}, "SESAME_URL has no effect while SESAME_SELF_HOSTED is true"),
         ({"openai_api_key": "k"}, "OPENAI_API_KEY has no effect"),
     ],
 )
