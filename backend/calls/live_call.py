@@ -46,6 +46,9 @@ from backend.errors import CallGone, CarrierError, FlowError, HearingError, Spee
 
 log = logging.getLogger(__name__)
 
+NOT_CONNECTED = "I'm sorry, I could not connect you. Please call again later."
+"""Said when a transfer fails."""
+
 SEND_CODEC = Codec.PCMU
 """What we ask the carrier to take from us (`stream_bidirectional_codec`): it transcodes for the leg. What
 comes from the caller is in the leg's own codec, as `start.media_format` says."""
@@ -476,7 +479,7 @@ class LiveCall:
             log.error("call %s: %s", self.record.id, error)
             self.error = str(error)
             if isinstance(action, Transfer):
-                return "I'm sorry, I could not connect you. Please call again later."
+                return NOT_CONNECTED
         return None
 
     async def _hand_over(self, to: str) -> None:

@@ -131,11 +131,7 @@ class Preparer:
     def _job(self, agent: Agent) -> _Job:
         plans = self._plans(agent)
         voice = voice_of(agent, plans[0].key.name) if plans else None
-        if voice is None:
-            return _Job(agent, None)
-        static = static_pieces(agent, self._also)
-        wanted = {prompt_key(voice, item.piece.spoken): _Wanted(item) for item in static}
-        return _Job(agent, voice, wanted=wanted)
+        return _Job(agent, voice)
 
     def _plans(self, agent: Agent, voice: str | None = None) -> list[RoutePlan]:
         """The ways in which the agent's first voice may speak."""
@@ -144,6 +140,13 @@ class Preparer:
             return []
         voice = voice or voice_of(agent, plans[0].key.name)
         return [plan for plan in plans if voice_of(agent, plan.key.name) == voice]
+
+    async def _wanted(self, job: _Job) -> dict[str, _Wanted]:
+        """What is to be there. A large agent's texts take a while to take apart: not on the event loop."""
+        if not job.wanted and job.voice is not None:
+            found = await asyncio.to_thread(_wanted, job.agent, job.voice, self._also)
+            job.wanted = job.wanted or found
+        return job.wanted
 
     async def _attend(self, job: _Job) -> None:
         """Prepare what the agent lacks. Whatever fails is told once and tried again later."""
@@ -161,10 +164,11 @@ class Preparer:
 
     async def _prepare(self, job: _Job, told: Callable[[int, int, str], None] | None) -> int:
         """How many pieces were made. Raises SpeechError when the voice cannot speak."""
-        there = await asyncio.to_thread(self._store.prefetch, list(job.wanted))
         plans = self._plans(job.agent, job.voice)
         if job.voice is None or not plans:
             return 0
+        wanted = await self._wanted(job)
+        there = await asyncio.to_thread(self._store.prefetch, list(wanted))
         plan = plans[job.turn % len(plans)]
         missing = [
             key
@@ -275,7 +279,7 @@ class Preparer:
         return make
 
     async def _keep(self, job: _Job, key: str, piece: Piece, ulaw: bytes) -> bool:
-        if key not in job.wanted:
+        if key not in await self._wanted(job):
             return False
         await self._put(job, key, piece, ulaw)
         return True
@@ -285,6 +289,11 @@ class Preparer:
         if key in job.wanted and job.failing:
             job.due_ms, job.wait_ms = 0.0, _FIRST_WAIT_MS
             self._wake.set()
+
+
+def _wanted(agent: Agent, voice: str, also: Sequence[str]) -> dict[str, _Wanted]:
+    static = static_pieces(agent, also)
+    return {prompt_key(voice, item.piece.spoken): _Wanted(item) for item in static}
 
 
 async def _close(route: SpeechRoute) -> None:
