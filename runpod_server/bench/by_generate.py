@@ -6,12 +6,12 @@ Codes alone, no sound, of a prompt without a voice: each makes it faster than wh
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from runpod_server.bench.report import Rate
 from runpod_server.engine.csm_stage import is_out_of_memory
 from runpod_server.model.csm import CsmRunner
 from runpod_server.model.prompt import Prompt, Turn, build_prompt
@@ -24,17 +24,6 @@ _GAUGED_FRAMES = 2
 _FEWEST_FRAMES = 4
 _COMPARED_POSITIONS = 256
 _PATIENCE = 2.0  # times the time that was meant for it
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """Frames a second in aggregate; `why`: why there is none."""
-
-    streams: int
-    frames: int = 0  # of each stream
-    frames_per_s: float | None = None
-    cpu_frames_per_s: float | None = None  # per second of processor time
-    why: str = ""
 
 
 class ByGenerate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -12,8 +12,16 @@ from runpod_server.bench.plan import Load
 from runpod_server.bench.roofline import FrameBytes, least_ms
 from runpod_server.bench.spread import Spread
 
-if TYPE_CHECKING:
-    from runpod_server.bench.by_generate import Rate
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What transformers makes of one static batch. `why`: why there is no figure."""
+
+    streams: int
+    frames: int = 0  # of each stream
+    frames_per_s: float | None = None  # in aggregate
+    cpu_frames_per_s: float | None = None  # per second of processor time
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,10 @@ class Levels(Protocol):
 
 
 def run(plan: Plan, levels: Levels, report: Report) -> None:
-    """All of the plan. The first level that fails, as for want of memory, is the last but for the search."""
+    """All of the plan. The first level that fails, as for want of memory, is the last but for the search.
+
+    Whatever else is raised, the report has what was found until then.
+    """
     levels.prepare()
 
     def measure(streams: int, loads: tuple[Load, ...]) -> Level:
@@ -49,7 +52,9 @@ def run(plan: Plan, levels: Levels, report: Report) -> None:
         return level
 
     for streams in plan.streams:
-        if measure(streams, plan.loads).failure:
+        level = measure(streams, plan.loads)
+        if level.failure:
+            report.failure = f"{level.name}: {level.failure}"
             break
     while plan.find_largest:
         held = {level.streams: level.holds(plan.first_audio_ms) for level in report.levels}

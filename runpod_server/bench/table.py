@@ -95,7 +95,8 @@ def _endnotes(report: Report) -> str:
         limit = f"no gap, first sound p95 at most {report.first_audio_limit_ms:.0f} ms"
         found = f"{report.largest} streams" if report.largest else "not even the fewest streams tried"
         lines.append(f"largest number that holds in real time ({limit}): {found}")
-    lines += [f"{level.name}: {level.failure}" for level in report.levels if level.failure]
+    failed = [f"{level.name}: {level.failure}" for level in report.levels if level.failure]
+    lines += [sentence for sentence in failed if sentence != report.failure]
     lines += report.notes
     if report.failure:
         lines.append(f"ended before its end: {report.failure}")
