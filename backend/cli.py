@@ -22,6 +22,7 @@ from backend import __version__
 from backend.core.agent import Agent
 from backend.core.urls import check_http_url
 from backend.errors import BackendError, ConfigError
+from backend.settings import Settings, load_settings
 from backend.simulator.call_run import Evidence, run_inbound, run_outbound
 from backend.simulator.demo import run_demo
 from backend.simulator.outcome import judge, write_outcome
@@ -30,6 +31,7 @@ from backend.simulator.sample_scripts import read_script
 from backend.simulator.show import ConversationView, print_report
 from backend.simulator.stack import Stack, StackConfig
 from backend.storage.agent_files import AgentFiles
+from backend.storage.prompts import PromptStore
 
 T = TypeVar("T")
 
@@ -42,6 +44,8 @@ app = typer.Typer(
 )
 agents_app = typer.Typer(help="Agent files.", no_args_is_help=True)
 app.add_typer(agents_app, name="agents")
+prompts_app = typer.Typer(help="What agents say to everybody, spoken beforehand.", no_args_is_help=True)
+app.add_typer(prompts_app, name="prompts")
 
 _AgentsDir = Annotated[Path, typer.Option("--agents-dir", help="Folder of the agent files.")]
 _Lenient = Annotated[
@@ -159,6 +163,68 @@ def check_agents(
     raise typer.Exit(1 if files.problems else 0)
 
 
+@prompts_app.command("list")
+def list_prompts() -> None:
+    """What is prepared: seconds, text and voice."""
+    console, store = _console(), _prompts(_settings())
+    found = sorted(store.prompts(), key=lambda item: (item[1].voice, item[1].maker, item[1].text))
+    said_of = ""
+    for _, prompt in found:
+        voice = f"{prompt.voice}, made by {prompt.maker or 'an unknown engine'}"
+        if voice != said_of:
+            console.print(f"[bold]{escape(voice)}[/]")
+        said_of = voice
+        console.print(f"{prompt.duration_ms / 1000:6.1f} s  {escape(prompt.text)}", soft_wrap=True)
+    seconds = sum(prompt.duration_ms for _, prompt in found) / 1000
+    console.print(f"{len(found)} prompts, {seconds:.0f} s, in {escape(str(store.dir))}")
+
+
+@prompts_app.command("clear")
+def clear_prompts(
+    voice: Annotated[str, typer.Option(help="Only of voices whose line in `list` holds this.")] = "",
+) -> None:
+    """Forget what is prepared, as after a voice was changed. A running backend makes it anew."""
+    store = _prompts(_settings())
+    keys = [key for key, prompt in store.prompts() if voice in prompt.voice]
+    for key in keys:
+        store.drop(key)
+    _console().print(f"{len(keys)} prompts removed from {escape(str(store.dir))}")
+
+
+@prompts_app.command("prepare")
+def prepare_prompts(
+    agent: Annotated[str | None, typer.Option(help="Only this agent: its id, name or file.")] = None,
+) -> None:
+    """Have everything spoken now that agents say to everybody, and keep it."""
+    console, settings = _console(), _settings()
+    known = _AgentsOf(settings.agents_dir)
+    agents = known.all() if agent is None else [known.find(agent)]
+    store = _prompts(settings)
+
+    async def prepare() -> int:
+        from backend.app import preparing
+
+        async with preparing(settings, store, agents) as preparer:
+            for one in agents:
+                made, there = await preparer.prepare(
+                    one, told=lambda done, of, text: console.print(f"{done}/{of} {escape(text)}")
+                )
+                console.print(f"[bold]{escape(one.name)}[/]: {there} prompts, {made} made now")
+        return 0
+
+    raise typer.Exit(_run(console, prepare()))
+
+
+def _settings() -> Settings:
+    return _told(load_settings)
+
+
+def _prompts(settings: Settings) -> PromptStore:
+    if not settings.prompts_max_mb:
+        _fail("prompts are kept in memory only: PROMPTS_MAX_MB is 0")
+    return _told(lambda: PromptStore(settings.prompts_dir, max_bytes=settings.prompts_max_mb << 20))
+
+
 class _AgentsOf:
     """The usable agents of a folder, found by what a person would call them."""
 
@@ -168,6 +234,9 @@ class _AgentsOf:
         self._folder = folder
         self._files = AgentFiles(folder)
         _told(self._files.load)
+
+    def all(self) -> list[Agent]:
+        return self._files.all()
 
     def find(self, wanted: str) -> Agent:
         stem = Path(wanted).stem if wanted.endswith(".json") else wanted

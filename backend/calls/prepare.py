@@ -170,14 +170,10 @@ class Preparer:
         wanted = await self._wanted(job)
         there = await asyncio.to_thread(self._store.prefetch, list(wanted))
         plan = plans[job.turn % len(plans)]
-        missing = [
-            key
-            for key, wanted in job.wanted.items()
-            if key not in there and wanted.tries < _TRIES and wanted.made < _TRIES
-        ]
-        if self._maker is not None and job.wanted:
+        if self._maker is not None and wanted:
             job.maker = await self._maker(plan)
-            missing = [key for key in job.wanted if key in missing or self._made_by_another(key, job.maker)]
+            there -= {key for key in there if self._made_by_another(key, job.maker)}
+        missing = [key for key, one in wanted.items() if key not in there and one.tries < _TRIES > one.made]
         if not missing:
             return 0
         route = plan.make()
@@ -259,7 +255,8 @@ class Preparer:
         if wanted.made == _TRIES and not job.crowded:
             job.crowded = True
             log.warning(
-                "agent %s: prompts were made %d times and are not kept, as %r: set PROMPTS_MAX_MB higher",
+                "agent %s: prompts were made %d times by now, as %r: set PROMPTS_MAX_MB higher, unless the "
+                "speech servers run different engines",
                 job.agent.id, _TRIES, wanted.static.piece.spoken,
             )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from typer.testing import CliRunner, Result
 
 from backend import __version__
 from backend.cli import app
+from backend.storage.prompt_file import Prompt
+from backend.storage.prompts import PromptStore
 
 AGENTS = Path(__file__).parents[2] / "agents"
 
@@ -111,3 +114,36 @@ def test_other_wrong_options_are_told(option: str, value: str, reason: str) -> N
 def test_agents_are_found_by_file_and_by_name(name: str) -> None:
     message = told(run("simulate", "--agent", name, "--script", "zzz", "--agents-dir", AGENTS))
     assert "there is no script zzz" in message  # so the agent was found
+
+
+def test_prompts_are_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTS_DIR", str(tmp_path / "prompts"))
+    monkeypatch.setenv("PROMPTS_MAX_MB", "1")
+    store = PromptStore(tmp_path / "prompts", max_bytes=1 << 20)
+    store.put("a" * 64, Prompt(b"\xff" * 12_000, "Hello.", "sesame rowan", "preview"))
+    store.put("b" * 64, Prompt(b"\xff" * 4_000, "Goodbye.", "sesame alder", "preview"))
+
+    listed = run("prompts", "list").output
+    assert "1.5 s  Hello." in listed and "sesame alder, made by preview" in listed
+    assert "2 prompts, 2 s" in listed
+    assert "1 prompts removed" in run("prompts", "clear", "--voice", "rowan").output
+    assert [prompt.text for _, prompt in store.prompts()] == ["Goodbye."]
+    assert "1 prompts removed" in run("prompts", "clear").output
+    assert "0 prompts" in run("prompts", "list").output
+
+
+def test_prompts_that_cannot_be_kept_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PROMPTS_DIR", str(tmp_path / "file"))
+    assert "set PROMPTS_DIR to a folder" in told(run("prompts", "list"))
+    monkeypatch.setenv("PROMPTS_MAX_MB", "0")
+    assert "PROMPTS_MAX_MB is 0" in told(run("prompts", "clear"))
+
+
+def test_preparing_needs_a_speech_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTS_DIR", str(tmp_path))
+    monkeypatch.setenv("AGENTS_DIR", str(AGENTS))
+    with socket.socket() as nobody:  # bound and not listening: every connection is refused
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("SESAME_SELF_HOSTED_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        assert "did not answer" in told(run("prompts", "prepare", "--agent", "reminder"))
