@@ -16,7 +16,7 @@ from backend.calls.recorder import TurnRecorder
 from backend.calls.speaker import Speaker, Utterance
 from backend.core.flow import Action, Flow, Step
 from backend.core.records import TurnRecord, TurnTimings
-from backend.core.sentences import sentences
+from backend.core.sentences import pieces
 from backend.core.turns import (
     BargeIn,
     Expects,
@@ -369,8 +369,9 @@ def _cuts(event: Event, interruptible: bool) -> bool:
 def _rest(step: Step, utterance: Utterance) -> Step | None:
     """The step with what was not heard yet, from the start of the sentence where it was cut."""
     heard = len(utterance.heard_text.split())
-    for number, piece in enumerate(pieces := sentences(utterance.text)):
-        heard -= len(piece.split())
+    script = [piece.text for piece in pieces(utterance.text)]
+    for number, text in enumerate(script):
+        heard -= len(text.split())
         if heard < 0:
-            return replace(step, say=tuple(pieces[number:]))
+            return replace(step, say=tuple(script[number:]))
     return None

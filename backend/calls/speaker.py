@@ -19,8 +19,8 @@ from backend.core.media import CLEAR_FRAME, mark_frame, media_frame
 from backend.core.playout import Playout, Send, SendMedia, words_within
 from backend.core.records import SpokenBy
 from backend.core.said import MS_PER_CHARACTER
-from backend.core.sentences import sentences
-from backend.core.speech import Piece, plain_piece
+from backend.core.sentences import pieces
+from backend.core.speech import Piece
 from backend.errors import SpeechError
 
 _MAX_QUEUED_MS = 10_000.0  # made but not yet sent; beyond it the speech server is made to wait
@@ -132,7 +132,7 @@ class Speaker:
 
         Raises SpeechError when no voice is left; the utterance so far is then in `last`.
         """
-        return await self._utter(text, lambda: self._produce([plain_piece(each) for each in sentences(text)]))
+        return await self._utter(text, lambda: self._produce(pieces(text, self._language)))
 
     async def play(self, recording: bytes, text: str) -> Utterance:
         """The same with a recording (G.711 in the line's codec) that says `text`."""

@@ -12,6 +12,7 @@ import pytest
 from backend.calls.ports import CallParts
 from backend.core.agent import Agent
 from backend.core.records import CallRecord
+from backend.core.sentences import pieces
 from backend.errors import CallGone, RequestError, SpeechError
 from tests.backend.calls.carrier import CALLED, CALLER, CCID, REFUSED, House, house
 from tests.backend.calls.fakes import Script, ScriptedRoute, agent, tone, until
@@ -30,6 +31,7 @@ ASK = agent(
     greeting="Hello {{caller_number}}.",
 )
 HELLO = f"Hello {CALLER}."
+SPOKEN_HELLO = pieces(HELLO)[0].spoken
 QUESTION = f"{HELLO} Shall we?"
 NAMED = agent(
     {"id": "bye", "say": "Hello {{name}}.", "actions": [{"type": "hangup"}]}, variables={"name": None}
@@ -229,7 +231,7 @@ async def test_hung_up_as_the_media_starts_leaves_the_right_state() -> None:
         asked = h.carrier.last("start_streaming")
         h.store.gate.clear()
         h.carrier.connect(asked["stream_url"].rsplit("/", 1)[1], asked["auth_token"])
-        await h.says(HELLO)
+        await h.says(SPOKEN_HELLO)
         h.carrier.hang_up()
         h.store.gate.set()
         await h.calls_over()
@@ -274,12 +276,12 @@ async def test_hung_up_while_the_agent_speaks_keeps_what_was_heard() -> None:
 
 async def test_hung_up_while_the_voice_is_asked() -> None:
     never = asyncio.Event()
-    async with house(ASK, route=ScriptedRoute({HELLO: Script([never])})) as h:
+    async with house(ASK, route=ScriptedRoute({SPOKEN_HELLO: Script([never])})) as h:
         h.carrier.ring()
-        await h.says(HELLO)
+        await h.says(SPOKEN_HELLO)
         h.carrier.hang_up()
         await h.calls_over()
-        assert h.route.scripts[HELLO].state == "cancelled"
+        assert h.route.scripts[SPOKEN_HELLO].state == "cancelled"
 
 
 async def test_hung_up_while_actions_are_carried_out() -> None:
@@ -478,7 +480,7 @@ async def test_a_voice_that_is_down_is_apologised_for_in_the_carriers_own() -> N
 
 
 async def test_an_apology_the_carrier_refuses_is_not_waited_for() -> None:
-    route = ScriptedRoute({HELLO: Script([SPEECH_FAILURE])})
+    route = ScriptedRoute({SPOKEN_HELLO: Script([SPEECH_FAILURE])})
     async with house(ASK, route=route) as h:
         h.carrier.refuse["speak"] = REFUSED
         h.carrier.ring()
@@ -487,7 +489,7 @@ async def test_an_apology_the_carrier_refuses_is_not_waited_for() -> None:
 
 
 async def test_a_caller_who_hangs_up_during_the_apology() -> None:
-    async with house(ASK, route=ScriptedRoute({HELLO: Script([SPEECH_FAILURE])})) as h:
+    async with house(ASK, route=ScriptedRoute({SPOKEN_HELLO: Script([SPEECH_FAILURE])})) as h:
         h.carrier.react["speak"] = lambda: None
         h.carrier.ring()
         await until(lambda: "speak" in h.carrier.done)
@@ -907,10 +909,10 @@ async def test_shutdown_while_new_calls_are_being_stored_waits_for_neither() -> 
 
 async def test_the_state_of_the_voices_is_what_calls_met() -> None:
     async with house(ASK) as h:
-        assert await h.manager.speech_routes() == []
+        assert h.board.health() == []
         h.carrier.ring()
         await h.heard(QUESTION)
-        (up,) = await h.manager.speech_routes()
+        (up,) = h.board.health()
         assert (up.name, up.state) == ("sesame_ws", "up")
         assert up.first_audio_ms is not None
 
