@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 
 from backend import __version__
+from backend.calls.live_call import NOT_CONNECTED
 from backend.calls.manager import CallManager
 from backend.calls.ports import CallParts, Transcriber, VoiceDetector
+from backend.calls.prepare import Preparer
 from backend.calls.route_board import RouteBoard
-from backend.calls.route_plan import RoutePlan
 from backend.core.agent import Agent
 from backend.core.agent_checks import unsupported
-from backend.core.health import RouteKey
 from backend.core.urls import websocket_url
 from backend.errors import ConfigError
 from backend.settings import Settings, missing
+from backend.speech_routes import SpeechRoutes
 from backend.storage.agent_files import AgentFiles
 from backend.storage.calls import CallStore
+from backend.storage.prompts import PromptStore
 from backend.telnyx.control import CallControl
 from backend.telnyx.webhooks import WebhookVerifier
-from backend.tts.sesame_ws import SesameWebSocketService
 from backend.web.agents import agents_router
 from backend.web.auth import make_guard
 from backend.web.calls import calls_router
@@ -69,23 +69,16 @@ def local_ears() -> tuple[Transcriber, Callable[[], VoiceDetector], Callable[[],
     return transcriber, VoiceActivity, transcriber.close
 
 
-def speech_routes(settings: Settings) -> Callable[[Agent], list[RoutePlan]]:
-    """How an agent may speak. Calls are spread over the speech servers in turn."""
-    servers = itertools.cycle(settings.sesame_websocket_urls)
-    api_key = _secret(settings.sesame_api_key)
+def open_prompts(settings: Settings) -> PromptStore:
+    """Where prompts are kept; in memory when the folder cannot be used, which is logged. Reads the folder."""
+    return PromptStore.open(settings.prompts_dir, max_bytes=settings.prompts_max_mb << 20)
 
-    def plan(agent: Agent) -> list[RoutePlan]:
-        speaker_id = agent.sesame_settings.speaker_id
-        given = agent.sesame_settings.model_dump(exclude_none=True, exclude={"speaker_id"})
-        url = next(servers)
-        voice_id = str(given.get("voice") or speaker_id)
 
-        def make() -> SesameWebSocketService:
-            return SesameWebSocketService(url, api_key=api_key, speaker_id=speaker_id, settings=given)
-
-        return [RoutePlan(RouteKey("sesame_ws", url), voice_id, make)]
-
-    return plan
+@asynccontextmanager
+async def preparing(settings: Settings, prompts: PromptStore, agents: list[Agent]) -> AsyncIterator[Preparer]:
+    """What makes prompts, without the calls."""
+    async with SpeechRoutes(settings, RouteBoard(now_ms), lambda: agents, now_ms) as routes:
+        yield Preparer(prompts, routes.plans_ahead, maker=routes.maker, clock=now_ms, also=[NOT_CONNECTED])
 
 
 async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
@@ -108,20 +101,34 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     )
     stack.push_async_callback(carrier.aclose)
     metrics = Metrics()
+    board = RouteBoard(now_ms, metrics)
+    routes = await stack.enter_async_context(SpeechRoutes(settings, board, agents.all, now_ms))
+    metrics.watch_speech(routes.health_now)
+    prompts = await asyncio.to_thread(open_prompts, settings)
+    preparer = Preparer(
+        prompts,
+        routes.plans_ahead,
+        maker=routes.maker,
+        clock=now_ms,
+        busy=lambda: manager.live_calls > 0,
+        also=[NOT_CONNECTED],
+    )
     parts = CallParts(
         carrier=carrier,
         store=store,
         transcriber=transcriber,
         make_detector=make_detector,
-        plan_routes=speech_routes(settings),
-        board=RouteBoard(now_ms),
+        plan_routes=routes.plans,
+        board=board,
         clock=now_ms,
         observer=metrics,
         media_url=websocket_url(settings.public_url or f"http://{settings.host}:{settings.port}", "/media"),
+        prepared=preparer.voice,
     )
     manager = CallManager(parts, carrier, agents, from_number=settings.telnyx_from_number)
     await stack.enter_async_context(manager)
-    stack.push_async_callback(_cancel, asyncio.create_task(_keep_fresh(agents), name="agents"))
+    for work, name in ((preparer.run(), "prompts"), (_keep_fresh(agents, preparer), "agents")):
+        stack.push_async_callback(_cancel, asyncio.create_task(work, name=name))
 
     app = FastAPI(
         title="Voice agent",
@@ -136,10 +143,10 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     app.include_router(calls_router(manager, store, guard))
     app.include_router(agents_router(agents, guard))
     known_carrier = carrier if settings.telnyx_api_key else None
-    app.include_router(health_router(manager, store, known_carrier, guard, version=__version__))
+    app.include_router(health_router(manager, routes, store, known_carrier, guard, version=__version__))
     app.include_router(metrics_router(metrics))
     app.include_router(pages_router(version=__version__))
-    _say_what_is_missing(settings, agents)
+    _say_what_is_missing(settings, agents, routes)
     return app
 
 
@@ -206,9 +213,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _keep_fresh(agents: AgentFiles) -> None:
+async def _keep_fresh(agents: AgentFiles, preparer: Preparer) -> None:
     """Take up changed agent files without a restart."""
     while True:
+        preparer.take_up(agents.all())
         await asyncio.sleep(_RELOAD_EVERY_S)
         await asyncio.to_thread(agents.reload_changed)
 
@@ -218,12 +226,13 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-def _say_what_is_missing(settings: Settings, agents: AgentFiles) -> None:
+def _say_what_is_missing(settings: Settings, agents: AgentFiles, routes: SpeechRoutes) -> None:
     for sentence in missing(settings):
         log.warning(sentence)
     for agent in agents.all():
         for sentence in unsupported(agent):
             log.warning("agent %s: %s", agent.id, sentence)
+        routes.plans_ahead(agent)  # says which routes it goes without
 
 
 def _secret(value: SecretStr | None) -> str | None:

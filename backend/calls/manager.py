@@ -20,7 +20,6 @@ from backend.calls.live_call import LiveCall
 from backend.calls.ports import CallParts, Carrier, MediaSocket
 from backend.core.agent import Agent, missing_variables
 from backend.core.agent_checks import transfer_target_problem
-from backend.core.health import RouteHealth
 from backend.core.records import ENDED_STATES, CallRecord, CallState, Direction
 from backend.core.templates import call_variables
 from backend.errors import CallGone, CarrierError, RequestError, StorageError
@@ -340,10 +339,6 @@ class CallManager:
         call = await self._live_call(any_id)
         if not call.say(text, interrupt=interrupt):
             raise RequestError("the call's line is not up yet", status=409, code="not_in_progress")
-
-    async def speech_routes(self) -> list[RouteHealth]:
-        """Each voice's state, as calls and probes found it."""
-        return self._parts.board.health()
 
     async def _answered_call(self, any_id: str) -> LiveCall:
         call = await self._live_call(any_id)

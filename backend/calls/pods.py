@@ -55,12 +55,14 @@ class Pods:
         slowest_s: float = 15.0,
         deadline_s: float = 4.0,
         chance: Callable[[], float] = random.random,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """`look`: asks one server, raising SpeechError. `clock`: ms, monotonic. One that does not answer is
-        asked ever more seldom, up to every `slowest_s`."""
+        asked ever more seldom, up to every `slowest_s`. None is asked unless `wanted`, by any agent."""
         self._seen = {url: _Seen(url) for url in urls}
         self._look, self._board, self._clock, self._chance = look, board, clock, chance
         self._every_s, self._slowest_s, self._deadline_s = every_s, slowest_s, deadline_s
+        self._wanted = wanted
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -83,6 +85,11 @@ class Pods:
             seen.recent, seen.recent_at_ms = chosen.recent + 1, now_ms
         return chosen.url
 
+    def report(self, url: str) -> PodReport | None:
+        """What a server said of itself when it was last looked at; None when it did not answer."""
+        seen = self._seen.get(url)
+        return None if seen is None else seen.report
+
     async def looked(self) -> None:
         """Returns once every server was looked at."""
         for seen in self._seen.values():
@@ -99,7 +106,7 @@ class Pods:
 
     async def _watch(self, seen: _Seen) -> None:
         while True:
-            wait_s = await self._look_at(seen)
+            wait_s = await self._look_at(seen) if self._wanted() else self._every_s
             seen.looked.set()
             await asyncio.sleep(wait_s)
 
@@ -162,7 +169,7 @@ class Pods:
 
     async def _say_what_was_found(self) -> None:
         await self.looked()
-        if not any(seen.report for seen in self._seen.values()):
+        if self._seen and self._wanted() and not any(seen.report for seen in self._seen.values()):
             log.warning(
                 "no speech server answers at %s: agents speak by their tts_fallbacks until one does; start "
                 "one (sesame-server), or correct SESAME_SELF_HOSTED_URL",

@@ -208,7 +208,7 @@ class RouteBoard:
             state, detail = "up", known.note or "works"
         else:
             state, detail = "unknown", "not asked yet"
-        free, capacity = known.streams or (None, None)
+        free, capacity = known.streams if known.streams and state == "up" else (None, None)
         return RouteHealth(
             key.name,
             state,
@@ -235,7 +235,7 @@ class RouteBoard:
                 changed.setdefault(f"at {key.server} {what}", []).append(of)
         for what, names in changed.items():
             level = logging.INFO if what.endswith("works again") else logging.WARNING
-            log.log(level, "speech route %s %s", " and ".join(names), what)
+            log.log(level, "speech by %s %s", " and ".join(names), what)
 
     # --- helpers ---------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ class PodReport:
 
     state: PodState = "healthy"
     engine: str = ""
+    model: str = ""
     device: str = ""
     active: int = 0
     capacity: int | None = None

@@ -13,17 +13,18 @@ from typing import Generic, Literal, TypeVar
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from backend.core.breaker import BreakerState
 from backend.core.health import RouteHealth
 from backend.errors import BackendError
 from backend.web.auth import Guard
-from backend.web.ports import Checkable, Pingable, SpeechState
+from backend.web.ports import Checkable, LiveCount, Pingable, SpeechState
 
 T = TypeVar("T")
 Overall = Literal["ok", "degraded", "down"]
 State = Literal["up", "down", "unknown", "not_set"]
 
 CHECK_TIMEOUT_S = 5.0
-SPEECH_KEPT_S = 5.0
+SPEECH_KEPT_S = 1.0
 TELNYX_KEPT_S = 30.0
 
 
@@ -36,9 +37,16 @@ class PartView(BaseModel):
 
 
 class RouteView(PartView):
-    """One speech route."""
+    """One speech route at one server."""
 
     name: str
+    server: str | None = None
+    breaker: BreakerState | None = Field(
+        None, description="`open`: left alone for now; `half_open`: the next request tries it."
+    )
+    first_audio_ms: float | None = Field(None, description="From asking to the first sound, lately.")
+    streams_free: int | None = None
+    streams_capacity: int | None = None
 
 
 class HealthView(BaseModel):
@@ -83,13 +91,19 @@ def overall(database: PartView, telnyx: PartView, speech: Sequence[PartView]) ->
 
 
 def health_router(
-    manager: SpeechState, store: Pingable, carrier: Checkable | None, guard: Guard, *, version: str
+    manager: LiveCount,
+    routes: SpeechState,
+    store: Pingable,
+    carrier: Checkable | None,
+    guard: Guard,
+    *,
+    version: str,
 ) -> APIRouter:
     """`GET /api/v1/health`. `carrier` None: no Telnyx key is set."""
     router = APIRouter(tags=["health"])
     database = Kept(lambda: _check("answers", store.ping), kept_s=1.0)
     telnyx = Kept(lambda: _check_carrier(carrier), TELNYX_KEPT_S)
-    speech = Kept(lambda: _check_speech(manager), SPEECH_KEPT_S)
+    speech = Kept(lambda: _check_speech(routes), SPEECH_KEPT_S)
 
     @router.get("/api/v1/health", response_model_exclude_none=True)
     async def health(request: Request) -> HealthView:
@@ -132,10 +146,10 @@ async def _check_carrier(carrier: Checkable | None) -> PartView:
     return await _check("reachable, and the key is accepted", carrier.check)
 
 
-async def _check_speech(manager: SpeechState) -> list[RouteView]:
+async def _check_speech(routes: SpeechState) -> list[RouteView]:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
-            return [_route_view(route) for route in await manager.speech_routes()]
+            return [_route_view(route) for route in await routes.health()]
     except BackendError as error:
         return [RouteView(name="all", state="down", detail=str(error))]
     except TimeoutError:
@@ -144,7 +158,7 @@ async def _check_speech(manager: SpeechState) -> list[RouteView]:
 
 
 def _route_view(route: RouteHealth) -> RouteView:
-    return RouteView(name=route.name, state=route.state, detail=route.detail, latency_ms=route.latency_ms)
+    return RouteView.model_validate(route, from_attributes=True)
 
 
 def _since_ms(began_s: float) -> float:

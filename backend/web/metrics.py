@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+
 from fastapi import APIRouter, Response
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -11,9 +13,12 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
+from backend.core.health import RouteHealth
 from backend.core.records import ENDED_STATES, CallState, Direction, TurnTimings
 
 # Seconds; a turn should be answered within 0.9.
@@ -60,6 +65,48 @@ class Metrics:
             buckets=(0.005, 0.01, 0.02, 0.05, *_TURN_BUCKETS),
         )
 
+        self._speech = Counter(
+            "voice_speech_requests",
+            "Requests to speech routes.",
+            ("route", "outcome"),
+            registry=self.registry,
+        )
+        self._first_audio = Histogram(
+            "voice_speech_first_audio_seconds",
+            "From asking a speech route to its first sound.",
+            ("route",),
+            registry=self.registry,
+            buckets=(0.02, 0.05, *_TURN_BUCKETS),
+        )
+        self._failovers = Counter(
+            "voice_speech_failovers",
+            "Calls that went on by their next speech route.",
+            ("where",),
+            registry=self.registry,
+        )
+        self._resumed = Counter(
+            "voice_speech_words_resumed",
+            "Words a next route had to say because the one before broke off.",
+            registry=self.registry,
+        )
+
+    def watch_speech(self, health: Callable[[], Sequence[RouteHealth]]) -> None:
+        """Show how the speech routes do, asked whenever metrics are."""
+        self.registry.register(_SpeechRoutes(health))
+
+    def speech_request(self, route: str, outcome: str) -> None:
+        """A request to a speech route is over; `outcome`: ok, cancelled, or why it failed."""
+        self._speech.labels(route, outcome).inc()
+
+    def speech_first_audio(self, route: str, seconds: float) -> None:
+        """The first sound of a request came so long after asking."""
+        self._first_audio.labels(route).observe(seconds)
+
+    def speech_failed_over(self, where: str, words_resumed: int) -> None:
+        """A call went on by its next route; `where` in an utterance: begin or middle."""
+        self._failovers.labels(where).inc()
+        self._resumed.inc(words_resumed if where == "middle" else 0)
+
     def call_moved(self, direction: Direction, before: CallState | None, now: CallState) -> None:
         """A call came to state `now`; `before` None: it is new."""
         if before is not None and before not in ENDED_STATES:
@@ -84,6 +131,39 @@ class Metrics:
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class _SpeechRoutes(Collector):
+    """The speech routes' state at the moment of asking."""
+
+    def __init__(self, health: Callable[[], Sequence[RouteHealth]]) -> None:
+        self._health = health
+
+    def describe(self) -> list[Metric]:
+        return []  # told when collected: the routes are not known beforehand
+
+    def collect(self) -> Iterator[Metric]:
+        up, breaker, latency, free, capacity = (
+            GaugeMetricFamily(f"voice_speech_route_{name}", about, labels=("route", "server"))
+            for name, about in (
+                ("up", "1: works; 0: does not, or is not known to."),
+                ("breaker_open", "1: left alone for now; 0.5: the next request tries it."),
+                ("latency_seconds", "A round trip to the server."),
+                ("streams_free", "Requests that the server could speak at once, now."),
+                ("streams_capacity", "Requests that the server can speak at once."),
+            )
+        )
+        for labels, route in {(row.name, row.server or ""): row for row in reversed(self._health())}.items():
+            up.add_metric(labels, float(route.state == "up"))
+            breaker.add_metric(labels, {"closed": 0.0, "half_open": 0.5, "open": 1.0}[route.breaker])
+            for family, value in (
+                (latency, None if route.latency_ms is None else route.latency_ms / 1000),
+                (free, route.streams_free),
+                (capacity, route.streams_capacity),
+            ):
+                if value is not None:
+                    family.add_metric(labels, value)
+        yield from (up, breaker, latency, free, capacity)
 
 
 def metrics_router(metrics: Metrics) -> APIRouter:

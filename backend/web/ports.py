@@ -41,13 +41,17 @@ class CallActions(Protocol):
     async def say(self, any_id: str, text: str, *, interrupt: bool) -> None: ...
 
 
-class SpeechState(Protocol):
-    """How calls and their voices do. See `backend.calls.manager`."""
+class LiveCount(Protocol):
+    """How many calls are under way. See `backend.calls.manager`."""
 
     @property
     def live_calls(self) -> int: ...
 
-    async def speech_routes(self) -> Sequence[RouteHealth]: ...
+
+class SpeechState(Protocol):
+    """How the voices do. See `backend.speech_routes`."""
+
+    async def health(self) -> Sequence[RouteHealth]: ...
 
 
 class CallReader(Protocol):

@@ -193,13 +193,14 @@ class House:
     def __init__(self, agents: Agents, route: ScriptedRoute, ears: Any, max_calls: int) -> None:
         self.carrier, self.store, self.route, self.counter = Carrier(), MemoryStore(), route, Counter()
         self.routes: list[ScriptedRoute] = []
+        self.board = RouteBoard(now_ms)
         parts = CallParts(
             carrier=self.carrier,
             store=self.store,
             transcriber=ears,
             make_detector=lambda: ears,
             plan_routes=self._plan_routes,
-            board=RouteBoard(now_ms),
+            board=self.board,
             clock=now_ms,
             observer=self.counter,
             media_url="wss://example.test/media",

@@ -103,7 +103,7 @@ def test_changes_are_logged_once(bench: Bench, caplog: pytest.LogCaptureFixture)
     told = [record.message for record in caplog.records]
     assert len(told) == 2, told
     assert "is left alone for now: Cannot be reached" in told[0]
-    assert told[1] == f"speech route {POD} works again"
+    assert told[1] == f"speech by {POD} works again"
 
 
 def test_on_trial_one_call_goes_ahead(bench: Bench) -> None:

@@ -16,7 +16,7 @@ from backend.tts.sesame_health import SesameHealth
 
 FULL = {
     "status": "healthy", "device": "cuda", "cuda": True, "model_loaded": True,
-    "endpoints": {"websocket": "/ws/generate", "rest": "/generate"}, "engine": "csm",
+    "endpoints": {"websocket": "/ws/generate", "rest": "/generate"}, "engine": "csm", "model": "sesame/csm-1b",
     "streams": {"active": 3, "free": 29, "capacity": 32}, "queue": {"waiting": 2, "capacity": 64},
     "notice": "hello",
 }  # fmt: skip
@@ -74,7 +74,7 @@ async def test_all_it_tells_is_taken(health: SesameHealth) -> None:
         lambda path, key: (200, FULL) if (path, key) == ("/health", "Bearer secret") else (401, {})
     ) as url:
         report = await health.look(url)
-    assert report == PodReport("healthy", "csm", "cuda", 3, 32, 2, 64, "hello")
+    assert report == PodReport("healthy", "csm", "sesame/csm-1b", "cuda", 3, 32, 2, 64, "hello")
     assert report.free == 29
 
 

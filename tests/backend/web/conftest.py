@@ -50,7 +50,7 @@ class LiveCalls:
         self.seen = SeenEvents()
         self.events: list[TelnyxEvent] = []
         self.orders: list[tuple[Any, ...]] = []
-        self.routes: list[RouteHealth] = [RouteHealth("sesame_ws", "up", "connected", 3.5)]
+        self.routes: list[RouteHealth] = [RouteHealth("sesame_ws", "up", "works", 3.5, "http://pod-1")]
         self.failure: Exception | None = None
         self.live_calls = 2
 
@@ -107,7 +107,7 @@ class LiveCalls:
     async def say(self, any_id: str, text: str, *, interrupt: bool) -> None:
         self.orders.append(("say", await self._live(any_id), text, interrupt))
 
-    async def speech_routes(self) -> list[RouteHealth]:
+    async def health(self) -> list[RouteHealth]:
         if self.failure:
             raise self.failure
         return self.routes
@@ -149,7 +149,9 @@ async def _backend(folder: Path, guard: Guard, *, telnyx: bool) -> Backend:
     install_error_handlers(app)
     app.include_router(calls_router(manager, store, guard))
     app.include_router(agents_router(files, guard))
-    app.include_router(health_router(manager, store, carrier if telnyx else None, guard, version="1.2.3"))
+    app.include_router(
+        health_router(manager, manager, store, carrier if telnyx else None, guard, version="1.2.3")
+    )
     app.include_router(metrics_router(metrics))
     app.include_router(pages_router(version="1.2.3"))
     return Backend(app, store, manager, carrier, metrics, files)

@@ -21,7 +21,14 @@ async def test_all_is_well(backend, client) -> None:
     assert health["database"]["state"] == "up"
     assert health["telnyx"]["state"] == "up"
     assert health["speech"] == [
-        {"name": "sesame_ws", "state": "up", "detail": "connected", "latency_ms": 3.5}
+        {
+            "name": "sesame_ws",
+            "server": "http://pod-1",
+            "state": "up",
+            "detail": "works",
+            "latency_ms": 3.5,
+            "breaker": "closed",
+        }
     ]
 
 

@@ -1,0 +1,354 @@
+"""How agents may speak on this machine: settings and an agent's wishes become routes, best first.
+
+A part of the composition root, and the only file that names the speech routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from pydantic import SecretStr
+
+from backend.calls.pods import ROUTES, Pods
+from backend.calls.ports import SpeechRoute
+from backend.calls.probes import Probe, Probes
+from backend.calls.route_board import RouteBoard
+from backend.calls.route_plan import RoutePlan
+from backend.core.agent import Agent
+from backend.core.health import RouteHealth, RouteKey
+from backend.core.speech import RouteName
+from backend.core.urls import websocket_url
+from backend.errors import SpeechError
+from backend.settings import Settings
+from backend.tts.elevenlabs_account import ElevenLabsAccount
+from backend.tts.elevenlabs_rest import ElevenLabsRestService
+from backend.tts.elevenlabs_ws import ElevenLabsWebSocketService
+from backend.tts.hosted import HostedInferenceService
+from backend.tts.http import make_client
+from backend.tts.sesame_health import SesameHealth
+from backend.tts.sesame_rest import SesameRestService
+from backend.tts.sesame_ws import SesameWebSocketService
+
+log = logging.getLogger(__name__)
+
+_FIRST_LOOK_S = 3.0
+_AFTER_BUG_S = 5.0
+
+
+class SpeechRoutes:
+    """Every route there is. Use as `async with`: probes run meanwhile, connections are closed at the end."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        board: RouteBoard,
+        agents: Callable[[], Sequence[Agent]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings, self._board, self._agents = settings, board, agents
+        self._sesame_key = _secret(settings.sesame_api_key)
+        self._elevenlabs_key = _secret(settings.elevenlabs_api_key)
+        self._http = make_client()  # of all calls and probes: connections are kept
+        self._health = SesameHealth(api_key=self._sesame_key)
+        self._account = ElevenLabsAccount(
+            settings.elevenlabs_base_url, api_key=self._elevenlabs_key or "", http=self._http
+        )
+        self_hosted = settings.sesame_enabled and settings.sesame_self_hosted
+        urls = settings.sesame_server_urls if self_hosted else ()
+        self.pods = Pods(urls, self._health.look, board, clock, wanted=self._pods_wanted)
+        self._probes = Probes(board, lambda: list(self._looks()), clock)
+        self._told: dict[str, tuple[str, ...]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> SpeechRoutes:
+        self._tasks = [
+            asyncio.create_task(_kept_running(self.pods.run), name="speech servers"),
+            asyncio.create_task(_kept_running(self._probes.run), name="speech vendors"),
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._health.aclose()
+        await self._http.aclose()
+
+    # --- for calls -------------------------------------------------------------------------------------
+
+    def plans(self, agent: Agent, *, count: bool = True) -> list[RoutePlan]:
+        """The agent's routes for one call, best first; the carrier's own voice is none of them.
+
+        `count`: a call follows; False when speech is only made ahead. What cannot be had is left out, and
+        told once.
+        """
+        plans: list[RoutePlan] = []
+        taken: dict[RouteName, list[str]] = {}
+        problems: list[str] = []
+        for name in self._wishes(agent):
+            if problem := self._problem(name, agent):
+                problems.append(problem)
+            elif name in ROUTES:
+                plans += self._pod_plans(name, agent, taken, count=count and not plans)
+            else:
+                plans.append(self._plan(name, agent))
+        self._tell(agent, problems, plans)
+        return plans
+
+    def plans_ahead(self, agent: Agent) -> list[RoutePlan]:
+        """`plans`, for speech that is made ahead."""
+        return self.plans(agent, count=False)
+
+    async def maker(self, plan: RoutePlan) -> str:
+        """What answers behind a route, as far as it tells: engine and model. Raises SpeechError: not now."""
+        if plan.key.name not in ROUTES:
+            return plan.key.server
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LOOK_S):
+                await self.pods.looked()
+        report = self.pods.report(plan.key.server)
+        if report is None:
+            what = f"Sesame speech server at {plan.key.server}: it did not answer lately"
+            raise SpeechError(what, route=plan.key.name, reason="unreachable")
+        return f"{report.engine} {report.model}"
+
+    # --- for people ------------------------------------------------------------------------------------
+
+    async def health(self) -> list[RouteHealth]:
+        """How every route does that some agent may use."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LOOK_S):
+                await self.pods.looked()
+                await self._probes.looked.wait()
+        return self.health_now()
+
+    def health_now(self) -> list[RouteHealth]:
+        """The same, as far as it is known."""
+        return self._board.health(self._keys())
+
+    # --- which routes ----------------------------------------------------------------------------------
+
+    def _wishes(self, agent: Agent) -> list[RouteName]:
+        """What the agent asks for, in order, each once."""
+        first: RouteName
+        if agent.tts_provider == "elevenlabs":
+            first = "elevenlabs" if agent.use_websocket_tts else "elevenlabs_rest"
+        elif not self._settings.sesame_self_hosted:
+            first = "sesame_hosted"
+        else:
+            first = "sesame_ws" if agent.use_websocket_tts else "sesame_rest"
+        wishes: list[RouteName] = [first, *agent.tts_fallbacks]
+        return [name for name in dict.fromkeys(wishes) if name != "telnyx"]
+
+    def _problem(self, name: RouteName, agent: Agent) -> str | None:
+        """Why a route cannot be had; None when it can."""
+        settings = self._settings
+        if name.startswith("sesame") and not settings.sesame_enabled:
+            return f"{name}: SESAME_ENABLED is false"
+        if name in ROUTES and not settings.sesame_self_hosted:
+            return f"{name}: SESAME_SELF_HOSTED is false"
+        if name == "sesame_hosted" and not settings.sesame_url:
+            return f"{name}: SESAME_URL is not set, and SESAME_SELF_HOSTED is false"
+        if name == "sesame_fallback" and not settings.sesame_fallback_enabled:
+            return f"{name}: SESAME_FALLBACK_ENABLED is false"
+        if name == "sesame_fallback" and not settings.sesame_fallback_url:
+            return f"{name}: SESAME_FALLBACK_URL is not set"
+        if name.startswith("elevenlabs") and not self._elevenlabs_key:
+            return f"{name}: ELEVENLABS_API_KEY is not set"
+        if name.startswith("elevenlabs") and agent.elevenlabs_settings.voice_id is None:
+            return f"{name}: elevenlabs_settings.voice_id is not set"
+        return None
+
+    def _tell(self, agent: Agent, problems: Sequence[str], plans: Sequence[RoutePlan]) -> None:
+        if self._told.get(agent.id, ()) == (told := tuple(problems)):
+            return
+        self._told[agent.id] = told
+        if told:
+            left = "the others serve" if plans else "no speech route is left"
+            log.warning("agent %s cannot speak by %s; %s", agent.id, "; ".join(told), left)
+
+    def _pod_plans(
+        self, name: RouteName, agent: Agent, taken: dict[RouteName, list[str]], *, count: bool
+    ) -> Iterator[RoutePlan]:
+        """The best server, and another to fall back on where there is one."""
+        # The other route's servers come last: when this one is asked, those have just failed.
+        used = {url for urls in taken.values() for url in urls}
+        mine: list[str] = []
+        for _ in range(2):
+            url = self.pods.choose(name, used | set(mine), count=count and not mine)
+            if url is None:
+                url = self.pods.choose(name, mine, count=count and not mine)
+            if url is None:
+                break
+            mine.append(url)
+        taken[name] = mine
+        for url in mine:
+            yield RoutePlan(
+                RouteKey(name, url), _sesame_voice(agent), partial(self._pod_route, name, agent, url)
+            )
+
+    def _plan(self, name: RouteName, agent: Agent) -> RoutePlan:
+        key = self._key(name)
+        voice = (
+            agent.elevenlabs_settings.voice_id or ""
+            if name.startswith("elevenlabs")
+            else _sesame_voice(agent)
+        )
+        makers: dict[RouteName, Callable[[Agent], SpeechRoute]] = {
+            "sesame_hosted": self._hosted_route,
+            "sesame_fallback": self._fallback_route,
+            "elevenlabs": self._elevenlabs_route,
+            "elevenlabs_rest": self._elevenlabs_rest_route,
+        }
+        return RoutePlan(key, voice, partial(makers[name], agent))
+
+    def _key(self, name: RouteName) -> RouteKey:
+        servers = {
+            "sesame_hosted": self._settings.sesame_url,
+            "sesame_fallback": self._settings.sesame_fallback_url,
+        }
+        return RouteKey(name, servers.get(name) or self._settings.elevenlabs_base_url)
+
+    # --- making them -----------------------------------------------------------------------------------
+
+    def _pod_route(self, name: RouteName, agent: Agent, url: str) -> SpeechRoute:
+        given, speaker_id = _sesame_settings(agent), agent.sesame_settings.speaker_id
+        if name == "sesame_ws":
+            return SesameWebSocketService(
+                websocket_url(url, "/ws/generate"),
+                api_key=self._sesame_key,
+                speaker_id=speaker_id,
+                settings=given,
+            )
+        return SesameRestService(
+            f"{url}/generate",
+            api_key=self._sesame_key,
+            speaker_id=speaker_id,
+            settings=_without(given, "chunk_samples"),
+            http=self._http,
+        )
+
+    def _fallback_route(self, agent: Agent) -> SpeechRoute:
+        url = self._settings.sesame_fallback_url or ""
+        return SesameRestService(
+            url if url.endswith("/generate") else f"{url}/generate",
+            name="sesame_fallback",
+            api_key=_secret(self._settings.sesame_fallback_api_key),
+            speaker_id=agent.sesame_settings.speaker_id,
+            settings=_without(_sesame_settings(agent), "chunk_samples"),
+            http=self._http,
+        )
+
+    def _hosted_route(self, agent: Agent) -> SpeechRoute:
+        # A hosted model knows neither our speakers nor our lengths.
+        given = _sesame_settings(agent)
+        known = {name: value for name, value in given.items() if name in ("temperature", "top_k")}
+        return HostedInferenceService(
+            self._settings.sesame_url or "", api_key=self._sesame_key, parameters=known, http=self._http
+        )
+
+    def _elevenlabs_route(self, agent: Agent) -> SpeechRoute:
+        return ElevenLabsWebSocketService(self._settings.elevenlabs_base_url, **self._elevenlabs(agent))
+
+    def _elevenlabs_rest_route(self, agent: Agent) -> SpeechRoute:
+        return ElevenLabsRestService(
+            self._settings.elevenlabs_base_url, http=self._http, **self._elevenlabs(agent)
+        )
+
+    def _elevenlabs(self, agent: Agent) -> dict[str, Any]:
+        wanted = agent.elevenlabs_settings
+        return {
+            "api_key": self._elevenlabs_key or "",
+            "voice_id": wanted.voice_id or "",
+            "model_id": wanted.model_id,
+            "voice_settings": wanted.model_dump(exclude_none=True, exclude={"voice_id", "model_id"}),
+            "language": agent.language,
+        }
+
+    # --- looking at them -------------------------------------------------------------------------------
+
+    def _keys(self) -> list[RouteKey]:
+        keys: dict[RouteKey, None] = {}
+        for agent in self._agents():
+            for name in self._wishes(agent):
+                if self._problem(name, agent) is None:
+                    servers = self.pods.urls if name in ROUTES else (self._key(name).server,)
+                    keys |= dict.fromkeys(RouteKey(name, server) for server in servers)
+        return list(keys)
+
+    def _looks(self) -> Iterator[Probe]:
+        """What vendors there are to look at, for the agents as they are now."""
+        keys = [key for key in self._keys() if key.name not in ROUTES]
+        elevenlabs = tuple(key for key in keys if key.name.startswith("elevenlabs"))
+        if elevenlabs:
+            yield Probe(elevenlabs, self._account.look)
+            for voice_id in sorted(self._voices()):
+                yield Probe(elevenlabs, self._voice_look(voice_id), voice_id)
+        for key in keys:
+            if key in elevenlabs:
+                continue
+            if key.name == "sesame_hosted" and self._board.health([key])[0].state == "up":
+                continue  # asking again and again would keep awake what is paid for by the hour
+            agent = next(agent for agent in self._agents() if key.name in self._wishes(agent))
+            yield Probe((key,), self._connecting(self._plan(key.name, agent)))
+
+    def _pods_wanted(self) -> bool:
+        return any(name in ROUTES for agent in self._agents() for name in self._wishes(agent))
+
+    def _voices(self) -> Collection[str]:
+        return {
+            agent.elevenlabs_settings.voice_id
+            for agent in self._agents()
+            if agent.elevenlabs_settings.voice_id is not None
+            and any(name.startswith("elevenlabs") for name in self._wishes(agent))
+        }
+
+    def _voice_look(self, voice_id: str) -> Callable[[], Awaitable[str]]:
+        async def look() -> str:
+            await self._account.look_up(voice_id)
+            return ""
+
+        return look
+
+    def _connecting(self, plan: RoutePlan) -> Callable[[], Awaitable[str]]:
+        async def look() -> str:
+            route = plan.make()
+            try:
+                await route.connect()
+            finally:
+                await route.aclose()
+            return "answers"
+
+        return look
+
+
+async def _kept_running(run: Callable[[], Awaitable[None]]) -> None:
+    """A bug in a look at one server must not end the looks at all of them."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            log.exception("looking after the speech routes failed; it begins anew")
+        await asyncio.sleep(_AFTER_BUG_S)
+
+
+def _sesame_settings(agent: Agent) -> dict[str, Any]:
+    return agent.sesame_settings.model_dump(exclude_none=True, exclude={"speaker_id"})
+
+
+def _sesame_voice(agent: Agent) -> str:
+    return agent.sesame_settings.voice or str(agent.sesame_settings.speaker_id)
+
+
+def _without(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != name}
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value is not None else None
