@@ -69,6 +69,7 @@ class SpeechRoutes:
         self._tasks = [
             asyncio.create_task(_kept_running(self.pods.run), name="speech servers"),
             asyncio.create_task(_kept_running(self._probes.run), name="speech vendors"),
+            asyncio.create_task(self._import_vendors(), name="import vendors"),
         ]
         return self
 
@@ -79,6 +80,17 @@ class SpeechRoutes:
             await asyncio.wait(self._tasks)
         await self._health.aclose()
         await self._http.aclose()
+
+    async def _import_vendors(self) -> None:
+        """An SDK takes a second to import, which must not fall into a call."""
+        if self._elevenlabs_key:
+            await asyncio.to_thread(
+                ElevenLabsRestService,
+                self._settings.elevenlabs_base_url,
+                api_key=self._elevenlabs_key,
+                voice_id="",
+                http=self._http,
+            )
 
     # --- for calls -------------------------------------------------------------------------------------
 

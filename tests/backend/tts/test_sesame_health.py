@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 
 import pytest
 
 from backend.core.pods import PodReport
 from backend.errors import SpeechError
 from backend.tts.sesame_health import SesameHealth
+from tests.backend.tts.answering import server
 
 FULL = {
     "status": "healthy", "device": "cuda", "cuda": True, "model_loaded": True,
-    "endpoints": {"websocket": "/ws/generate", "rest": "/generate"}, "engine": "csm", "model": "sesame/csm-1b",
+    "endpoints": {"websocket": "/ws/generate", "rest": "/generate"}, "engine": "csm",
     "streams": {"active": 3, "free": 29, "capacity": 32}, "queue": {"waiting": 2, "capacity": 64},
-    "notice": "hello",
+    "notice": "hello", "model": "sesame/csm-1b",
 }  # fmt: skip
-
-
-@asynccontextmanager
-async def server(answer: Callable[[str, str], tuple[int, object] | None]) -> AsyncIterator[str]:
-    """HTTP on a free port; `answer(path, authorization)` → status and body; None: never."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            path = head.split(" ")[1]
-            key = next(
-                (line[15:] for line in head.split("\r\n") if line.lower().startswith("authorization:")), ""
-            )
-            reply = answer(path, key)
-            if reply is None:
-                await reader.read()
-                return
-            status, told = reply
-            body = told if isinstance(told, bytes) else json.dumps(told).encode()
-            writer.write(
-                b"HTTP/1.1 %d X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (status, len(body))
-            )
-            writer.write(body)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    finally:
-        listening.close()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from backend.core.health import RouteHealth
 from backend.core.records import TurnTimings
 from backend.web.metrics import Metrics
 
@@ -56,3 +57,37 @@ def test_two_in_one_process_do_not_meet() -> None:
     one, other = Metrics(), Metrics()
     one.webhook("call.answered", "accepted")
     assert value(other, "voice_webhooks_total", event="call.answered", outcome="accepted") is None
+
+
+def test_speech_is_counted() -> None:
+    metrics = Metrics()
+    metrics.speech_request("sesame_ws", "ok")
+    metrics.speech_request("sesame_ws", "timeout")
+    metrics.speech_first_audio("sesame_ws", 0.25)
+    metrics.speech_failed_over("begin", 0)
+    metrics.speech_failed_over("middle", 6)
+    assert value(metrics, "voice_speech_requests_total", route="sesame_ws", outcome="timeout") == 1
+    assert value(metrics, "voice_speech_first_audio_seconds_sum", route="sesame_ws") == 0.25
+    assert value(metrics, "voice_speech_failovers_total", where="middle") == 1
+    assert value(metrics, "voice_speech_words_resumed_total") == 6
+
+
+def test_the_state_of_the_speech_routes_is_shown_as_it_is_then() -> None:
+    metrics = Metrics()
+    rows = [
+        RouteHealth("sesame_ws", "up", "works", 4.0, "http://a", streams_free=3, streams_capacity=32),
+        RouteHealth("elevenlabs", "down", "Out of quota", None, "https://b", "open"),
+        RouteHealth("elevenlabs", "down", "voice mara: unknown", None, "https://b", "half_open"),
+    ]
+    metrics.watch_speech(lambda: rows)
+    here = {"route": "sesame_ws", "server": "http://a"}
+    there = {"route": "elevenlabs", "server": "https://b"}
+    assert value(metrics, "voice_speech_route_up", **here) == 1
+    assert value(metrics, "voice_speech_route_latency_seconds", **here) == 0.004
+    assert value(metrics, "voice_speech_route_streams_free", **here) == 3
+    assert value(metrics, "voice_speech_route_up", **there) == 0
+    assert value(metrics, "voice_speech_route_breaker_open", **there) == 1
+    assert value(metrics, "voice_speech_route_latency_seconds", **there) is None
+    rows.clear()
+    assert value(metrics, "voice_speech_route_up", **here) is None
+    assert b"voice_speech_route_up" in metrics.text()
