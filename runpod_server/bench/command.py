@@ -109,6 +109,6 @@ def _loaded(model: Model, settings: Settings) -> LoadedCsm:
         token = settings.hf_token.get_secret_value() if settings.hf_token else None
         return CsmSource(settings.csm_model, device=device, dtype=dtype, token=token).load()
     from runpod_server.bench.sizes import random_model
-    from runpod_server.engine.csm_stage import device_and_dtype
+    from runpod_server.model.device import device_and_dtype
 
     return random_model(model.size, *device_and_dtype(device, dtype))

@@ -33,7 +33,7 @@ class CsmSource:
     def load(self) -> LoadedCsm:
         """Import torch and load the model, however long it takes. Raises EngineUnavailable."""
         try:
-            from runpod_server.engine.csm_stage import device_and_dtype
+            from runpod_server.model.device import device_and_dtype
             from runpod_server.model.weights import load_csm
         except ImportError as error:
             raise EngineUnavailable(

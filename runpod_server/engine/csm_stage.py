@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from runpod_server.errors import BadRequest, EngineUnavailable, OutOfMemory
 from runpod_server.model.csm import CsmRunner, Prefix
+from runpod_server.model.device import is_out_of_memory
 from runpod_server.model.mimi_stream import MimiStream
 from runpod_server.model.prompt import (
     Prompt,
@@ -85,7 +87,8 @@ class Stage:
         self.device: Literal["cuda", "cpu"] = "cuda" if self._on_gpu else "cpu"
         self.lag = int(self._on_gpu) if lag is None else lag
         graphed = use_graphs and self._on_gpu
-        with _fitting(slots):
+        self._fitting = partial(_fitting, slots, _free_bytes(loaded), _kv_bytes(loaded))
+        with self._fitting():
             self._runner = CsmRunner(loaded.model, slots=slots, use_graphs=graphed, weights=weights)
             self._mimi = MimiStream(loaded.model.codec_model, slots, use_graphs=graphed)
         self.max_positions = self._runner.max_positions
@@ -96,7 +99,7 @@ class Stage:
 
     def warm(self, voices: Sequence[ReferenceVoice]) -> None:
         """Capture graphs, read every voice, and speak a little. Raises EngineUnavailable."""
-        with _fitting(self.slots):
+        with self._fitting():
             self._runner.warm()
             if self._on_gpu:
                 self._mimi.capture(self._loaded.shapes.codebooks)
@@ -240,7 +243,8 @@ class Stage:
             if not self._on_gpu:
                 return Pending(frame.codes, frame.is_eos, pcm16, loudness, ready=None)
             copies = [_copied(tensor) for tensor in (frame.codes, frame.is_eos, pcm16, loudness)]
-            ready = torch.cuda.Event()  # type: ignore[no-untyped-call, unused-ignore]
+            # Blocking: whoever waits sleeps, instead of keeping a core busy.
+            ready = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call, unused-ignore]
             ready.record()
             return Pending(copies[0], copies[1], copies[2], copies[3], ready)
 
@@ -289,14 +293,6 @@ def _copied(tensor: Tensor) -> Tensor:
     return host.copy_(tensor, non_blocking=True)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch, on either device, or Python had no memory left."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
-
-
 @contextmanager
 def _remembering() -> Iterator[None]:
     """Out of memory in whatever form → OutOfMemory."""
@@ -311,33 +307,24 @@ def _remembering() -> Iterator[None]:
 
 
 @contextmanager
-def _fitting(slots: int) -> Iterator[None]:
+def _fitting(slots: int, free: int | None, each: int) -> Iterator[None]:
+    """`free`: bytes beside the model before the slots were made, if known; `each`: what one takes of them."""
     try:
         yield
     except Exception as error:
         if not (isinstance(error, OutOfMemory) or is_out_of_memory(error)):
             raise
+        beside = f" ({free / 1e9:.1f} GB are free there)" if free is not None else ""
         raise EngineUnavailable(
-            f"MAX_STREAMS={slots} streams do not fit into this device's memory beside the model: lower "
-            "MAX_STREAMS, set DTYPE=bfloat16, or take a larger device"
+            f"MAX_STREAMS={slots} streams of {each / 1e6:.0f} MB do not fit into this device's memory beside "
+            f"the model{beside}: lower MAX_STREAMS, set DTYPE=bfloat16, or take a larger device"
         ) from error
 
 
-def device_and_dtype(device: str, dtype: str) -> tuple[Any, Any]:
-    """DEVICE and DTYPE as torch's; empty: the GPU if there is one, bfloat16 there and float32 on a CPU.
+def _free_bytes(loaded: LoadedCsm) -> int | None:
+    return torch.cuda.mem_get_info(loaded.device)[0] if loaded.device.type == "cuda" else None
 
-    Raises EngineUnavailable for what is neither.
-    """
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(name)
-    except RuntimeError as error:
-        raise EngineUnavailable(f"DEVICE={device} is no device: use cuda, cuda:1 or cpu") from error
-    if place.type not in ("cuda", "cpu"):
-        raise EngineUnavailable(f"DEVICE={device} is not supported: use cuda, cuda:1 or cpu")
-    known = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-    known |= {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-    if dtype and dtype.lower() not in known:
-        raise EngineUnavailable(f"DTYPE={dtype} is not supported: use bfloat16, float16 or float32")
-    default = torch.bfloat16 if place.type == "cuda" else torch.float32
-    return place, known[dtype.lower()] if dtype else default
+
+def _kv_bytes(loaded: LoadedCsm) -> int:
+    """What the backbone remembers of one stream; the codec's part is a tenth of that."""
+    return loaded.shapes.kv_bytes_per_position(loaded.dtype.itemsize) * (loaded.shapes.max_positions + 1)

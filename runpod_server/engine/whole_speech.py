@@ -13,9 +13,9 @@ from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
 from runpod_server.engine.csm_request import Asked
-from runpod_server.engine.csm_stage import is_out_of_memory
 from runpod_server.engine.request import EndReason
 from runpod_server.errors import BadRequest, OutOfMemory
+from runpod_server.model.device import is_out_of_memory
 from runpod_server.model.prompt import Turn, build_prompt
 from runpod_server.model.weights import LoadedCsm
 from runpod_server.voices.store import ReferenceVoice

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from runpod_server.model.config import CsmShapes
-from runpod_server.model.graphs import FrameGraphs, FrameShape
+from runpod_server.model.graphs import FrameGraphs
 from runpod_server.model.kv_cache import KvCache, RowMap
 from runpod_server.model.network import CsmNetwork
 from runpod_server.model.prompt import Prompt
@@ -51,7 +51,7 @@ class CsmRunner:
     """`slots` streams over one loaded CsmForConditionalGeneration.
 
     `max_positions`: prompt and frames of a stream together, at most (and by default) what the model was made
-    for. `use_graphs`: one CUDA graph a bucket and window, captured by `warm`; off, or on a CPU: eager.
+    for. `use_graphs`: CUDA graphs for every bucket and window, captured by `warm`; off, or on a CPU: eager.
     `pack_weights`: on a CPU, a second copy of the weights in the order that is fastest to read. `weights`
     other than "full": the layers' matrices in 8 bits, and the model's own are given up; its `generate` works
     no more. Raises EngineUnavailable where torchao is missing or the device cannot multiply them.
@@ -85,7 +85,9 @@ class CsmRunner:
         self.device = self._network.device
         self._make_buffers()
         graphed = use_graphs and self.device.type == "cuda"
-        self._graphs = FrameGraphs(self._frame, enabled=graphed)
+        # Two graphs a frame: only the first depends on the window, and the second has ten times its kernels.
+        self._thinking = FrameGraphs(self._think, enabled=graphed)
+        self._saying = FrameGraphs(self._say, enabled=graphed)
 
     def _make_buffers(self) -> None:
         slots, device, dtype = self.slots, self.device, self._network.dtype
@@ -94,6 +96,7 @@ class CsmRunner:
         self._cache = KvCache(self.shapes.backbone, slots, self.max_positions, device, dtype)
         self._sampling = SamplingRows(slots, device)
         self._pending = torch.zeros(slots, self.shapes.backbone.hidden, device=device, dtype=dtype)
+        self._state = torch.zeros_like(self._pending)  # what the backbone made of it, within a frame
         self._position = torch.zeros(slots, dtype=torch.int64, device=device)  # tokens in the cache
         self._frames_made = torch.zeros(slots, dtype=torch.int64, device=device)  # since `begin`
         self._advance = torch.zeros(slots, dtype=torch.bool, device=device)
@@ -213,7 +216,9 @@ class CsmRunner:
         for slot in slots:
             if not self.frames_left(slot):
                 raise ValueError(self._why_not(slot))
-        self._graphs.run(self._arrange(slots))
+        bucket, window = self._arrange(slots)
+        self._thinking.run((bucket, window))
+        self._saying.run((bucket,))
         for slot in slots:
             self._length[slot] += 1
         rows = self._stepped_rows
@@ -223,15 +228,16 @@ class CsmRunner:
     def warm(self) -> None:
         """Capture the graph of every bucket and window. Nothing that any slot holds is changed."""
         self._mark_stepped([])
-        self._graphs.capture(product(self.buckets, self.windows))
+        self._thinking.capture(product(self.buckets, self.windows))
+        self._saying.capture((bucket,) for bucket in self.buckets)
 
     def _why_not(self, slot: int) -> str:
         if not self._has_pending[slot]:
             return f"slot {slot} has no prompt: prefill it before stepping"
         return f"slot {slot} is at the limit of {self.max_positions} positions: end its utterance"
 
-    def _arrange(self, slots: Sequence[int]) -> FrameShape:
-        """Bring the slots into the first rows, mark them, and choose the smallest shape that holds them."""
+    def _arrange(self, slots: Sequence[int]) -> tuple[int, int]:
+        """Bring the slots into the first rows, mark them; the smallest bucket and window that hold them."""
         if len(set(slots)) != len(slots) or not slots:
             raise ValueError(f"a step takes one or more slots, each once, not {list(slots)}")
         bucket = next(size for size in self.buckets if size >= len(slots))
@@ -259,16 +265,20 @@ class CsmRunner:
             state[a] = of_b
         self._rows.exchange(a, b)
 
-    def _frame(self, bucket: int, window: int) -> None:
-        """One frame of the first `bucket` rows. Touches the device alone: this is what a graph captures.
+    # A frame of the first `bucket` rows, in two halves. They touch the device alone: graphs capture them.
+    # Rows that do not advance ride along: they write one position that their own next step writes again.
 
-        Rows that do not advance ride along: they write one position that their own next step writes again.
-        """
+    def _think(self, bucket: int, window: int) -> None:
+        """The pending inputs through the backbone."""
+        pending, position = self._pending[:bucket], self._position[:bucket]
+        self._state[:bucket] = self._network.backbone(self._cache, pending.clone(), position, window)
+
+    def _say(self, bucket: int) -> None:
+        """The codes, and what they make the next input."""
         network, advance = self._network, self._advance[:bucket]
         pending, position = self._pending[:bucket], self._position[:bucket]
         draws = self._sampling.draws(self._frames_made[:bucket], self.shapes.codebooks)
-        state = network.backbone(self._cache, pending.clone(), position, window)
-        codes = network.frame_codes(state, draws, self._sampling.choose)  # (B, 32)
+        codes = network.frame_codes(self._state[:bucket], draws, self._sampling.choose)  # (B, 32)
         self._codes[:bucket] = codes
         self._is_eos[:bucket] = (codes == self.shapes.eos_code).all(dim=1)
         pending.copy_(torch.where(advance.unsqueeze(1), network.embed_frames(codes), pending))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 
 from runpod_server.errors import EngineUnavailable
 from runpod_server.model.config import CsmShapes
+from runpod_server.model.device import causes, is_out_of_memory, take_device
 from runpod_server.model.prompt import END_OF_TEXT, ByteTokenizer, HubTokenizer, TextTokenizer
 
 OLDEST_TRANSFORMERS = (5, 21)  # 5.0 to 5.20 leave the backbone's audio embeddings random
@@ -46,7 +47,7 @@ def load_csm(
     """
     _check_transformers()
     place = torch.device(device)
-    _check_device(place)
+    take_device(place)
     try:
         model, loading = _model_class().from_pretrained(
             str(source), dtype=dtype, token=token, output_loading_info=True
@@ -72,7 +73,7 @@ def random_csm(
     """
     _check_transformers()
     place = torch.device(device)
-    _check_device(place)
+    take_device(place)
     try:
         torch.manual_seed(seed)
         with torch.device(place):
@@ -150,14 +151,6 @@ def check_transformers_version(version: str) -> None:
         )
 
 
-def _check_device(device: torch.device) -> None:
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise EngineUnavailable(
-            "DEVICE=cuda, but torch sees no GPU: check nvidia-smi, install a CUDA build of torch that fits "
-            "the driver, or set DEVICE=cpu"
-        )
-
-
 def _load_tokenizer(source: str | Path, token: str | None) -> HubTokenizer:
     from transformers import AutoTokenizer
 
@@ -178,7 +171,7 @@ def _check_complete(loading: dict[str, Any], source: str | Path) -> None:
 
 def why_not_loaded(error: Exception, source: str, token: str | None) -> str:
     """The sentence for whatever torch, transformers or the hub raised."""
-    chain = list(_causes(error))
+    chain = list(causes(error))
     for test, sentence in _SENTENCES:
         if any(test(cause) for cause in chain):
             return sentence(source, token)
@@ -186,22 +179,6 @@ def why_not_loaded(error: Exception, source: str, token: str | None) -> str:
     return (
         f"{source} cannot be loaded as a CSM checkpoint ({first_line}): set CSM_MODEL to sesame/csm-1b or to "
         "a folder with a whole one"
-    )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    following: BaseException | None = error
-    while following is not None and id(following) not in seen:
-        seen.add(id(following))
-        yield following
-        following = following.__cause__ or following.__context__
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
     )
 
 
@@ -260,7 +237,7 @@ def _wrong_sizes(source: str, token: str | None) -> str:
 
 _Sentence = Callable[[str, str | None], str]
 _SENTENCES: tuple[tuple[Callable[[BaseException], bool], _Sentence], ...] = (
-    (_is_out_of_memory, _out_of_memory),
+    (is_out_of_memory, _out_of_memory),
     (_is_disk_full, _disk_full),
     (_named("GatedRepoError"), _gated),
     (_named("RepositoryNotFoundError"), _no_token),

@@ -438,7 +438,8 @@ def test_a_frame_works_on_static_buffers_alone(tiny: LoadedCsm, streams: list[St
     after = {name: tensor.data_ptr() for name, tensor in tensors_of(runner).items()}
     assert {name for name in before if before[name] != after[name]} <= per_step
     with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):
-        runner._frame(4, 64)  # would raise where a value is looked at
+        runner._think(4, 64)  # would raise where a value is looked at
+        runner._say(4)
 
 
 def test_a_frame_in_which_no_row_advances_changes_nothing_any_slot_holds(
@@ -452,7 +453,8 @@ def test_a_frame_in_which_no_row_advances_changes_nothing_any_slot_holds(
     runner.step([0, 1, 2])
     runner.warm()
     with torch.inference_mode():
-        runner._frame(3, 64)
+        runner._think(3, 64)
+        runner._say(3)
     codes = steps(runner, [0, 1, 2], 5)
     assert torch.equal(codes, torch.stack([streams[-1 - slot].codes[1:6] for slot in range(3)]))
 
