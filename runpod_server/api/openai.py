@@ -23,7 +23,6 @@ from runpod_server.api.patience import Patience
 from runpod_server.api.utterance import Service, Utterance
 from runpod_server.audio import wav_header
 from runpod_server.encodings import StreamEncoder
-from runpod_server.errors import BadRequest
 
 ENDPOINT = "/v1/audio/speech"
 
@@ -32,8 +31,6 @@ OPENAI_VOICES = {
     "alloy": 0, "ash": 3, "ballad": 7, "cedar": 7, "coral": 2, "echo": 1, "fable": 9, "marin": 6,
     "nova": 4, "onyx": 5, "sage": 6, "shimmer": 8, "verse": 1,
 }  # fmt: skip
-
-_OPENAI_NAMES = {"text": "input", "speaker_id": "voice"}
 
 _MEDIA_TYPES = {
     "mp3": "audio/mpeg",
@@ -133,11 +130,7 @@ def _asked(body: SpeechBody, limits: wire.Limits) -> wire.Generate:
             "voice_id": OPENAI_VOICES.get(voice, voice) if voice is not None else None,
         }
     )
-    try:
-        return wire.generate_from(fields, limits, fallback_id=uuid4().hex[:12])
-    except BadRequest as error:
-        error.field = _OPENAI_NAMES.get(error.field or "", error.field)
-        raise
+    return wire.generate_from(fields, limits, fallback_id=uuid4().hex[:12])
 
 
 async def _encoded(encoder: Encoder, first: bytes, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 from runpod_server.errors import BadRequest, Busy, SpeechError
 
 _RETRY_AFTER_S = "1"
+_OPENAI_NAMES = {"text": "input", "speaker_id": "voice"}
 
 
 def failure_response(
@@ -16,7 +17,8 @@ def failure_response(
     content: dict[str, object]
     if path.startswith("/v1/"):
         kind = "invalid_request_error" if status < 500 else "server_error"
-        content = {"error": {"message": message, "type": kind, "param": field, "code": code}}
+        param = None if field is None else _OPENAI_NAMES.get(field, field)
+        content = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     else:
         content = {"success": False, "error": code, "message": message}
     response = JSONResponse(content, status_code=status)

@@ -69,7 +69,8 @@ async def test_speed(server) -> None:
 
 @pytest.mark.parametrize(
     "change, param",
-    [({"input": ""}, "input"), ({"input": None}, "input"), ({"voice": "nobody"}, "voice"),
+    [({"input": ""}, "input"), ({"input": "?!"}, "input"), ({"input": None}, "input"),
+     ({"voice": "nobody"}, "voice"),
      ({"speed": 9}, "speed"), ({"response_format": "aac"}, "response_format"),
      ({"stream_format": "x"}, "stream_format")],
 )  # fmt: skip

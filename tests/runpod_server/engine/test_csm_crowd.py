@@ -65,7 +65,7 @@ async def test_a_thousand_requests_cancelled_and_cut_off_anyhow_leave_nothing(
         max_streams=SLOTS,
         max_queue=1000,
         references=VoiceStore(),
-        rules=Rules(frame_limit=lambda text: 12),
+        rules=Rules(frame_limit=lambda text: 6),
     )
     server = start(engine)
     await server.until_health(lambda health: health["status"] == "healthy")
@@ -80,7 +80,7 @@ async def test_a_thousand_requests_cancelled_and_cut_off_anyhow_leave_nothing(
 
     async def polite() -> None:
         nonlocal ended
-        count = draw.randint(1, 8)
+        count = draw.randint(2, 8)
         async with server.connect() as socket:
             for _ in range(count):
                 await socket.send(request())
@@ -113,7 +113,7 @@ async def test_a_thousand_requests_cancelled_and_cut_off_anyhow_leave_nothing(
 
         async def one_after_another() -> None:
             while asked < until:
-                await draw.choice([polite, polite, vanishing, vanishing, over_http])()
+                await draw.choice([polite, polite, polite, vanishing, vanishing, over_http])()
 
         async with asyncio.TaskGroup() as clients:
             for _ in range(40):
