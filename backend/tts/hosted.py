@@ -13,6 +13,7 @@ from contextlib import aclosing
 from typing import Any
 
 import httpx
+import numpy as np
 
 from backend.core.speech import RouteName, Sound
 from backend.core.wav import WavError, WavReader
@@ -165,7 +166,9 @@ def _decoded(data: bytes) -> Sound:
     except ImportError as error:
         raise WavError("it is no WAV, and for others: pip install 'sesame-telephony[local]'") from error
     try:
-        samples, rate_hz = soundfile.read(io.BytesIO(data), dtype="int16", always_2d=True)
+        # As floats: int16 would wrap around where a lossy format overshoots.
+        samples, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise WavError("it is no sound file of a known kind") from error
-    return Sound(samples.mean(axis=1).astype("<i2").tobytes(), "pcm16", int(rate_hz))
+    scaled = np.clip(np.rint(samples.mean(axis=1) * 32768), -32768, 32767)
+    return Sound(scaled.astype("<i2").tobytes(), "pcm16", int(rate_hz))

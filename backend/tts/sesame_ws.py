@@ -74,6 +74,8 @@ class SesameWebSocketService:
         self._connect_timeout_s = connect_timeout_s
         self._first_audio_timeout_s, self._chunk_timeout_s = first_audio_timeout_s, chunk_timeout_s
         self._connection: ClientConnection | None = None
+        self.server_first_audio_ms: float | None = None
+        """How long the server says it took to the first sound of the last finished request."""
         self._closed = False
         self._turn = asyncio.Lock()
         self._numbers = itertools.count(1)
@@ -193,6 +195,9 @@ class SesameWebSocketService:
             raise self._error(
                 known or "generation_failed", f"{code}: {reply.get('message', 'no reason given')}"
             )
+        if reply.get("done"):
+            told_ms = reply.get("first_audio_ms")
+            self.server_first_audio_ms = float(told_ms) if isinstance(told_ms, int | float) else None
         return bool(reply.get("done"))
 
     async def _abandon(self, request_id: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import Request, Response, Server, ServerConnection, serve
 
+from backend.core.speech import Sound
 from backend.errors import SpeechError
 from backend.tts.sesame_ws import SesameWebSocketService
 
@@ -130,6 +131,40 @@ async def test_utterances_share_one_connection_and_carry_the_settings() -> None:
         assert {"temperature", "voice", "speaker_id", "request_id"} < set(peer.requests[0])
         assert peer.requests[0]["speaker_id"] == 3
         assert len({request["request_id"] for request in peer.requests}) == 3
+
+
+async def test_speak_gives_sound_in_the_servers_rate_and_names_the_conversation() -> None:
+    async with speech_server(polite) as stage:
+        service = client(stage.url, speaker_id=4, context_id="call-7")
+        async with aclosing(service.speak("Hello.", before="Well.")) as speaking:
+            assert [sound async for sound in speaking] == [Sound(CHUNK, "pcm16", 24_000)] * 2
+        service.context_id = None
+        await spoken(service)
+        await service.aclose()
+        first, second = stage.peers[0].requests
+        assert (first["speaker_id"], first["context_id"]) == (4, "call-7")
+        assert "context_id" not in second
+
+
+async def test_half_a_sample_is_a_protocol_error_and_the_connection_is_not_trusted_again() -> None:
+    async def script(peer: Peer) -> None:
+        if peer.number > 1:
+            return await polite(peer)
+        await peer.request()
+        await peer.sound(CHUNK + b"\0")
+        await peer.connection.wait_closed()
+
+    async with speech_server(script) as stage:
+        service = client(stage.url)
+        assert (await failure(service)).reason == "protocol"
+        assert await spoken(service) == CHUNK * 2
+        await service.aclose()
+
+
+async def test_a_secret_in_the_address_is_not_told() -> None:
+    error = await failure(client("ws://user:hunter2@127.0.0.1:9/ws/generate?token=hunter2"))
+    assert "127.0.0.1:9/ws/generate" in str(error)
+    assert "hunter2" not in str(error)
 
 
 async def test_the_key_is_sent_as_a_bearer() -> None:

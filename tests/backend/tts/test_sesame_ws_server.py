@@ -127,3 +127,21 @@ async def test_a_wrong_key_says_which_setting(port: int) -> None:
         await spoken(service, "Hello.")
     assert caught.value.reason == "unauthorized"
     await service.aclose()
+
+
+async def test_a_warmed_connection_adds_next_to_nothing_to_the_servers_own_time(port: int) -> None:
+    service = client(port)
+    await service.connect()
+    clock = asyncio.get_running_loop().time
+    added_ms = []
+    for number in range(25):
+        began_s = clock()
+        first_s = 0.0
+        async with asyncio.timeout(30):
+            async for _ in service.speak(f"This is number {number}."):
+                first_s = first_s or clock()
+        assert service.server_first_audio_ms is not None
+        added_ms.append((first_s - began_s) * 1000 - service.server_first_audio_ms)
+    await service.aclose()
+    print(f"added: median {np.median(added_ms):.1f} ms, p95 {np.percentile(added_ms, 95):.1f} ms")
+    assert np.median(added_ms) <= 5, added_ms

@@ -1,0 +1,187 @@
+"""`python -m backend.simulator.elevenlabs`: an ElevenLabs on this machine that really speaks.
+
+Text-to-speech over HTTP and both WebSockets, the account and the voices; ulaw, alaw and pcm, no mp3. The
+voice is the embedded one, whatever voice is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import uvicorn
+from fastapi import FastAPI, Header, Query, Request, WebSocket
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel
+
+from backend.errors import SpeechError
+from backend.simulator.elevenlabs_account import MODELS, Account, Refused, bytes_per_ms, encoded
+from backend.simulator.elevenlabs_sockets import Pace, SpeechSocket
+from backend.simulator.elevenlabs_voice import VendorVoice
+
+_CONTENT_TYPES = {"ulaw": "audio/basic", "alaw": "audio/x-alaw-basic", "pcm": "audio/pcm"}
+_CHUNK_MS = 100.0
+Key = Annotated[str | None, Header(alias="xi-api-key")]
+
+
+class SpeechBody(BaseModel):
+    """What is to be spoken; settings that this voice does not have are taken and left."""
+
+    text: str
+    model_id: str = "eleven_multilingual_v2"
+    language_code: str | None = None
+    previous_text: str | None = None
+    next_text: str | None = None
+
+
+def create_app(account: Account, voice: VendorVoice, *, pace: Pace | None = None) -> FastAPI:
+    """The stand-in as an ASGI application. `app.state.asked` keeps the bodies of the last 1000 requests."""
+    rate = pace or Pace()
+
+    app = FastAPI(title="ElevenLabs stand-in")
+    app.state.asked = []
+
+    @app.post("/v1/text-to-speech/{voice_id}/stream", response_model=None)
+    @app.post("/v1/text-to-speech/{voice_id}", response_model=None)
+    async def speak(
+        voice_id: str,
+        body: SpeechBody,
+        xi_api_key: Key = None,
+        output_format: Annotated[str, Query()] = "mp3_44100_128",
+    ) -> StreamingResponse:
+        account.check_key(xi_api_key)
+        account.check_request(voice_id=voice_id, model_id=body.model_id, output_format=output_format)
+        with account.generating():
+            account.charge(body.text, body.model_id)
+        del app.state.asked[:-999]
+        app.state.asked.append(body.model_dump(exclude_none=True))
+        kind = _CONTENT_TYPES[output_format.partition("_")[0]]
+        return StreamingResponse(_sound(account, voice, rate, body.text, output_format), media_type=kind)
+
+    @app.get("/v1/user/subscription")
+    async def subscription(xi_api_key: Key = None) -> dict[str, object]:
+        account.check_key(xi_api_key)
+        return account.subscription()
+
+    @app.get("/v1/voices")
+    async def voices(xi_api_key: Key = None) -> dict[str, object]:
+        account.check_key(xi_api_key)
+        return {"voices": [_voice(voice_id, name) for voice_id, name in account.voices.items()]}
+
+    @app.get("/v1/models")
+    async def models(xi_api_key: Key = None) -> list[dict[str, object]]:
+        account.check_key(xi_api_key)
+        return [{"model_id": name, "name": name, "can_do_text_to_speech": True} for name in MODELS]
+
+    @app.websocket("/v1/text-to-speech/{voice_id}/{kind}")
+    async def speech_socket(websocket: WebSocket, voice_id: str, kind: str) -> None:
+        await websocket.accept()
+        if kind not in ("stream-input", "multi-stream-input"):
+            await websocket.close(1008, "not_found")
+            return
+        multi = kind == "multi-stream-input"
+        await SpeechSocket(websocket, account, voice, rate, voice_id=voice_id, multi=multi).serve()
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> JSONResponse:
+        return JSONResponse(error.body(), status_code=error.status)
+
+    @app.exception_handler(RequestValidationError)
+    async def bad_request(_: Request, error: RequestValidationError) -> JSONResponse:
+        told = [{"loc": list(e["loc"]), "msg": e["msg"], "type": e["type"]} for e in error.errors()]
+        return JSONResponse({"detail": told}, status_code=422)
+
+    return app
+
+
+async def _sound(
+    account: Account, voice: VendorVoice, pace: Pace, text: str, output_format: str
+) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    with account.generating():
+        data = encoded((await voice.say(text)).pcm16, output_format)
+        size = round(_CHUNK_MS * bytes_per_ms(output_format)) // 2 * 2
+        for at in range(0, len(data), size):
+            await asyncio.sleep(began_s + pace.delay_s(at / bytes_per_ms(output_format)) - loop.time())
+            yield data[at : at + size]
+
+
+def _voice(voice_id: str, name: str) -> dict[str, object]:
+    return {"voice_id": voice_id, "name": name, "category": "premade", "labels": {}}
+
+
+def server_config(app: FastAPI, *, log_level: str = "warning") -> uvicorn.Config:
+    """How it is served: as the vendor does, without compression on the sockets."""
+    return uvicorn.Config(
+        app,
+        log_level=log_level,
+        access_log=False,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=1,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until interrupted. → exit status: 0, or 2 with one sentence on standard error."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    account = Account(
+        api_key=options.api_key,
+        character_limit=options.character_limit,
+        concurrency=options.concurrency,
+        silent_quota=not options.loud_quota,
+    )
+    pace = Pace(first_audio_ms=options.first_audio_ms, times_real_time=options.pace)
+    with socket.socket() as listener:
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((options.host, options.port))
+            listener.listen(128)
+        except OSError as error:
+            print(f"elevenlabs: cannot listen on {options.host}:{options.port}: {error}", file=sys.stderr)
+            return 2
+        host, port = listener.getsockname()[:2]
+        print(f"ELEVENLABS_BASE_URL=http://{host}:{port}", flush=True)
+        print(f"ELEVENLABS_API_KEY={options.api_key}", flush=True)
+        print(f"voices: {', '.join(account.voices)}", flush=True)
+        voice = VendorVoice()
+        try:
+            voice.say_now("Ready.")
+            app = create_app(account, voice, pace=pace)
+            uvicorn.Server(server_config(app, log_level=options.log_level)).run(sockets=[listener])
+        except SpeechError as error:
+            print(f"elevenlabs: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            voice.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m backend.simulator.elevenlabs", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8300, help="0: any free one (default: %(default)s)")
+    parser.add_argument("--api-key", default="local-key", help='"" takes any key (default: %(default)s)')
+    parser.add_argument("--character-limit", type=int, default=100_000, help="the account's credit")
+    parser.add_argument("--concurrency", type=int, default=10, help="utterances made at once")
+    parser.add_argument(
+        "--loud-quota", action="store_true", help="sockets out of credit say so, instead of falling silent"
+    )
+    parser.add_argument("--first-audio-ms", type=float, default=75.0, help="wait for the first sound")
+    parser.add_argument("--pace", type=float, default=10.0, help="speed, as a multiple of real time")
+    parser.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
