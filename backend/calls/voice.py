@@ -239,8 +239,9 @@ class Voice:
 
     async def _stream(self, request: Request, sound: Sound | None, watch: Watch, out: Outlet) -> None:
         while sound is not None:
+            lead_ms = out.lead_ms()  # when it came
             await out.put(request.take(sound))
-            if watch.is_too_slow(out.lead_ms()):
+            if watch.is_too_slow(lead_ms):
                 raise request.error("slow", "it makes sound slower than it plays")
             asked_ms = self._clock()
             patience_ms = watch.give_up_ms(asked_ms, out.lead_ms()) - asked_ms

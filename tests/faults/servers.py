@@ -17,6 +17,7 @@ Services, by the name of the route that talks to them, and what `server.url` the
     "elevenlabs_rest"  http://…               the vendor's base URL: streamed HTTP
 Sound is the embedded voice's, the same every time, made once per text and process; it comes in chunks of
 200 ms (Sesame's first: 80 ms), so `chunk_count(service, text)` tells how many `k` there are to fail after.
+Looks that make no sound are answered, too: /health, /v1/user/subscription, /v1/voices/{id}.
 `pace` is the speed of speaking as a multiple of real time; None: all at once.
 
 Faults (`Fault(kind, …)`; "after_chunks" is the sound sent before it strikes; beyond the end it strikes in
@@ -90,6 +91,11 @@ _WAV_HEADER = struct.pack(
     "<4sI4s4sIHHIIHH4sI",
     b"RIFF", 0xFFFFFFFF, b"WAVE", b"fmt ", 16, 1, 1, RATE_HZ, 2 * RATE_HZ, 2, 16, b"data", 0xFFFFFFFF,
 )  # fmt: skip
+
+_HEALTH = {
+    "status": "healthy", "device": "cpu", "cuda": False, "model_loaded": True,
+    "endpoints": {"websocket": "/ws/generate", "rest": "/generate"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +291,8 @@ def _refused(server: FaultyServer, connection: ServerConnection, request: Reques
     server.connections += 1
     server.note()
     if server.fault.kind != "http":
+        if request.path == "/health":
+            return connection.respond(HTTPStatus.OK, json.dumps(_HEALTH))
         return None
     return connection.respond(HTTPStatus(server.fault.status), json.dumps(_http_error(server)) + "\n")
 
@@ -726,8 +734,14 @@ async def _served(
 
 
 async def _answer_other(writer: asyncio.StreamWriter, method: str, path: str) -> None:
-    if "/user/subscription" in path:
-        body = json.dumps({"tier": "creator", "character_count": 10, "character_limit": 100_000}).encode()
+    known = {
+        "/health": _HEALTH,
+        "/v1/user/subscription": {"tier": "creator", "character_count": 10, "character_limit": 100_000},
+    }
+    if path.startswith("/v1/voices/"):
+        known[path] = {"voice_id": path.rpartition("/")[2], "name": "Any"}
+    if method == "GET" and path in known:
+        body = json.dumps(known[path]).encode()
         await _write(writer, _head(200, "application/json", size=len(body)) + body)
     else:
         await _write(writer, _head(405, "text/plain", size=0))
