@@ -231,8 +231,9 @@ def bench_command(
         report.interrupted = True
     except ServerError as error:
         report.failure = str(error)
-    if report.levels:
-        _show(report, out)
+    finally:  # whatever happened: minutes of measuring are not to be lost
+        if report.levels:
+            _show(report, out)
     if report.failure:
         _fail(ServerError(report.failure))
     if report.interrupted:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from runpod_server.bench.report import Rate
-from runpod_server.engine.csm_stage import is_out_of_memory
 from runpod_server.model.csm import CsmRunner
+from runpod_server.model.device import is_out_of_memory
 from runpod_server.model.prompt import Prompt, Turn, build_prompt
 from runpod_server.model.quantize import Weights
 from runpod_server.model.sampling import Sampling
@@ -22,7 +22,7 @@ from runpod_server.model.weights import LoadedCsm
 _TEMPERATURE, _TOP_K = 0.9, 50
 _GAUGED_FRAMES = 2
 _FEWEST_FRAMES = 4
-_COMPARED_POSITIONS = 256
+_COMPARED_POSITIONS = 512
 _PATIENCE = 2.0  # times the time that was meant for it
 
 
@@ -37,14 +37,14 @@ class ByGenerate:
         """One static batch of so many streams: as many frames as fit into `seconds`, prefill and all."""
         try:
             self._made(streams, _GAUGED_FRAMES)  # caches, allocator, thread pools
-            gauged_s, _ = self._timed(streams, _GAUGED_FRAMES)
+            gauged_s, _, _ = self._timed(streams, _GAUGED_FRAMES)
             frames = min(most_frames, int(seconds * _GAUGED_FRAMES / gauged_s))
             if frames < _FEWEST_FRAMES:
                 least_s = _FEWEST_FRAMES * gauged_s / _GAUGED_FRAMES
                 if least_s > _PATIENCE * seconds:
                     return Rate(streams, why=f"{_FEWEST_FRAMES} frames would take {least_s:.0f} s")
                 frames = _FEWEST_FRAMES
-            wall_s, cpu_s = self._timed(streams, frames)
+            wall_s, cpu_s, frames = self._timed(streams, frames)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -53,7 +53,18 @@ class ByGenerate:
         return Rate(streams, frames, round(made / wall_s, 2), round(made / cpu_s, 2) if cpu_s else None)
 
     def compare(self, frames: int, *, use_graphs: bool) -> dict[str, bool]:
-        """Whether so many frames, greedily decoded, have the very codes, by who is compared with whom."""
+        """Whether so many frames, greedily decoded, have the very codes, by who is compared with whom.
+
+        Empty: there was no memory for it.
+        """
+        try:
+            return self._compared(frames, use_graphs=use_graphs)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return {}
+
+    def _compared(self, frames: int, *, use_graphs: bool) -> dict[str, bool]:
         theirs = self._made(1, frames, do_sample=False, depth_decoder_do_sample=False)
         eager = self._ours(frames, use_graphs=False)
         frames = min(theirs.shape[1], frames)
@@ -78,10 +89,11 @@ class ByGenerate:
         runner.prefill(0, runner.embed(Prompt(self._ids, no_codes)))
         return torch.stack([runner.step([0]).codes for _ in range(frames)], dim=1)
 
-    def _timed(self, streams: int, frames: int) -> tuple[float, float]:
+    def _timed(self, streams: int, frames: int) -> tuple[float, float, int]:
+        """Seconds by the wall's clock and the processor's, and the frames: trained weights may end before."""
         wall_s, cpu_s = time.perf_counter(), time.process_time()
-        self._made(streams, frames).cpu()
-        return time.perf_counter() - wall_s, time.process_time() - cpu_s
+        frames = self._made(streams, frames).cpu().shape[1]
+        return time.perf_counter() - wall_s, time.process_time() - cpu_s, frames
 
     def _made(self, streams: int, frames: int, **sampling: Any) -> Tensor:
         """Codes (B, frames, 32)."""

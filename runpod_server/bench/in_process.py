@@ -61,6 +61,8 @@ class InProcess:
         by_generate = ByGenerate(self._subject.loaded, text, weights=self._subject.weights)
         self._tell("comparing greedy codes with those of transformers' generate")
         self._report.same_codes = by_generate.compare(_COMPARED_FRAMES, use_graphs=self._subject.cuda_graphs)
+        if not self._report.same_codes:
+            self._report.note("greedy codes were not compared: out of memory")
         self._report.note("generate makes codes alone, no sound, and reads no voice; prefill counts for both")
         return by_generate
 

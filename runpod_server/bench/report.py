@@ -63,6 +63,7 @@ class Level:
     joules_per_audio_s: float | None = None
     generate_single: Rate | None = None
     generate_batch: Rate | None = None
+    load_average: float | None = None  # of the machine, after it: what else it was busy with
     failure: str = ""
 
     @property

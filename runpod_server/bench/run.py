@@ -49,6 +49,7 @@ def run(plan: Plan, levels: Levels, report: Report) -> None:
         level = Level(streams)
         report.levels.append(level)
         levels.measure(level, loads)
+        level.load_average = meters.load_average()
         return level
 
     for streams in plan.streams:
@@ -100,7 +101,6 @@ def machine(device: str | None, *, threads: int | None) -> dict[str, object]:
         "processor": meters.processor_name() or platform.machine(),
         "cores": f"{meters.cores()} cores",
         "threads": None if threads is None or device else f"{threads} thread{'s' * (threads != 1)}",
-        "load": f"load {meters.load_average():g}" if meters.load_average() is not None else None,
         "python": f"Python {platform.python_version()}",
         **versions,
     }

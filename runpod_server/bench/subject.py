@@ -25,7 +25,7 @@ from runpod_server.model.weights import LoadedCsm
 from runpod_server.voices.store import VoiceStore
 
 _NEVER = 10**9
-_COPIED_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
+_COPIED_BYTES = {"cpu": 256 * 2**20, "cuda": 512 * 2**20}
 _COPIES = 12
 
 

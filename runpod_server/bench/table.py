@@ -98,11 +98,25 @@ def _endnotes(report: Report) -> str:
     failed = [f"{level.name}: {level.failure}" for level in report.levels if level.failure]
     lines += [sentence for sentence in failed if sentence != report.failure]
     lines += report.notes
+    lines += _of_a_processor(report)
     if report.failure:
         lines.append(f"ended before its end: {report.failure}")
     if report.interrupted:
         lines.append("interrupted: what was measured until then")
     return "\n".join(lines)
+
+
+def _of_a_processor(report: Report) -> list[str]:
+    """What a processor was busy with besides, and the comparison that this disturbs least."""
+    lines = []
+    loads = [level.load_average for level in report.levels if level.load_average is not None]
+    if loads:
+        lines.append(f"load average meanwhile: {min(loads):g} to {max(loads):g}")
+    by_cpu = [(level, level.cpu_speedup(level.generate_single)) for level in report.levels]
+    told = [f"{level.name} {times:.1f} ×" for level, times in by_cpu if times is not None]
+    if told:
+        lines.append("frames by processor time against generate ×1: " + ", ".join(told))
+    return lines
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
