@@ -32,6 +32,7 @@ class CsmSource:
 
     def load(self) -> LoadedCsm:
         """Import torch and load the model, however long it takes. Raises EngineUnavailable."""
+        source = _folder_or_id(self.model)
         try:
             from runpod_server.model.device import device_and_dtype
             from runpod_server.model.weights import load_csm
@@ -41,7 +42,7 @@ class CsmSource:
                 "ENGINE=preview"
             ) from error
         device, dtype = device_and_dtype(self.device, self.dtype)
-        return load_csm(self.model, device=device, dtype=dtype, token=self.token)
+        return load_csm(source, device=device, dtype=dtype, token=self.token)
 
     def open_stage(self, *, slots: int) -> Stage:
         """Load the model and make its slots. Raises EngineUnavailable."""
@@ -49,3 +50,16 @@ class CsmSource:
         from runpod_server.engine.csm_stage import Stage
 
         return Stage(loaded, slots=slots, use_graphs=self.cuda_graphs, weights=self.weights)
+
+
+def _folder_or_id(model: str | Path) -> str | Path:
+    """What looks like a folder must be one: the hub's library would call it a wrong name."""
+    if isinstance(model, str) and not model.startswith(("/", ".", "~")):
+        return model
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        raise EngineUnavailable(
+            f"CSM_MODEL={model} is no folder here: name one that holds a whole checkpoint, or a model of the "
+            "hub such as sesame/csm-1b"
+        )
+    return folder

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,11 @@ async def test_a_taken_port_is_one_sentence_and_a_failure() -> None:
     [
         ({"VOICES_DIR": "/dev/null/voices"}, "VOICES_DIR=/dev/null/voices cannot be made"),
         ({"PORT": "x"}, "PORT='x'"),
+        pytest.param(
+            {"ENGINE": "csm", "CSM_MODEL": "./nothing"},
+            "CSM_MODEL=./nothing is no folder here",
+            marks=pytest.mark.skipif(find_spec("transformers") is None, reason="pip install -e '.[csm]'"),
+        ),
     ],
 )
 async def test_what_cannot_start_says_why(environment: dict[str, str], sentence: str) -> None:
