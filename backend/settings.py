@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from backend.core.urls import check_http_url, websocket_url
+from backend.core.urls import check_http_url
 from backend.errors import ConfigError
 
 _E164 = r"^\+[1-9][0-9]{6,14}$"
@@ -86,11 +86,6 @@ class Settings(BaseSettings):
     def sesame_server_urls(self) -> tuple[str, ...]:
         """The self-hosted speech servers' HTTP addresses, without a slash at the end."""
         return tuple(item for item in self.sesame_self_hosted_url.split(",") if item)
-
-    @property
-    def sesame_websocket_urls(self) -> tuple[str, ...]:
-        """The same servers' `/ws/generate` addresses, ws:// or wss://."""
-        return tuple(websocket_url(item, "/ws/generate") for item in self.sesame_server_urls)
 
     @property
     def is_loopback(self) -> bool:

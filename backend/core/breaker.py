@@ -38,6 +38,7 @@ class BreakerPolicy:
     operator_ms: float = 60_000.0
     growth: float = 2.0
     longest: float = 16.0  # times the first cool-down
+    longest_crowded: float = 4.0  # some of what a crowded route can carry is lost meanwhile
     trial_ms: float = 10_000.0  # a trial that has told nothing by then is taken to have come to nothing
     settled_ms: float = 60_000.0  # closed for so long: the next cool-down is short again
 
@@ -139,14 +140,14 @@ class Breaker:
         policy = self._policy
         if self._open_until_ms is None and now_ms - self._closed_at_ms >= policy.settled_ms:
             self._openings = 0
-        first_ms = policy.cool_down_ms
+        first_ms, longest = policy.cool_down_ms, policy.longest
         if reason in OPERATOR:
             first_ms = policy.operator_ms
         elif reason in CROWDED:
-            first_ms = policy.crowded_ms
+            first_ms, longest = policy.crowded_ms, policy.longest_crowded
         # The exponent is bounded before it is used: 2.0 ** 2000 overflows.
         steps = min(self._openings, 64)
-        self._open_until_ms = now_ms + first_ms * min(policy.growth**steps, policy.longest)
+        self._open_until_ms = now_ms + first_ms * min(policy.growth**steps, longest)
         self._openings += 1
         self._trial_until_ms = -math.inf
         self._failures.clear()

@@ -21,7 +21,7 @@ def test_defaults() -> None:
     settings = load_settings(None)
     assert settings.database_url == "sqlite+aiosqlite:///voice-agent.sqlite3"
     assert (settings.host, settings.port, settings.agents_dir) == ("127.0.0.1", 8080, Path("agents"))
-    assert settings.sesame_websocket_urls == ("ws://127.0.0.1:8000/ws/generate",)
+    assert settings.sesame_server_urls == ("http://127.0.0.1:8000",)
     assert settings.telnyx_base_url == "https://api.telnyx.com/v2"
 
 
@@ -45,7 +45,6 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
 def test_a_list_of_speech_servers() -> None:
     settings = load_settings(None, sesame_self_hosted_url=" https://a.example/ , http://b:8000,")
     assert settings.sesame_server_urls == ("https://a.example", "http://b:8000")
-    assert settings.sesame_websocket_urls == ("wss://a.example/ws/generate", "ws://b:8000/ws/generate")
 
 
 @pytest.mark.parametrize(

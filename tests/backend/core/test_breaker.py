@@ -109,6 +109,14 @@ def test_cool_downs_grow_to_a_bound_and_are_short_again_after_a_good_time() -> N
     assert breaker.retry_in_ms(now_ms) == POLICY.cool_down_ms
 
 
+def test_a_crowded_route_is_never_left_alone_for_long() -> None:
+    breaker, now_ms = opened("busy"), 0.0
+    for _ in range(20):
+        now_ms += breaker.retry_in_ms(now_ms)
+        breaker.failed("rate_limited", now_ms)
+    assert breaker.retry_in_ms(now_ms) == pytest.approx(POLICY.crowded_ms * POLICY.longest_crowded)
+
+
 def test_one_that_fails_right_after_it_recovered_waits_longer() -> None:
     breaker, now_ms = opened(now_ms=0), POLICY.cool_down_ms
     breaker.succeeded(now_ms)
