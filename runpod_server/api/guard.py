@@ -5,6 +5,7 @@ Raw ASGI, so that it covers WebSockets and documents alike.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Iterable, Mapping
 
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runpod_server.api.replies import failure_response
 
 BAD_KEY = 1008
+BODY_DEADLINE_S = 60.0  # to send a request's body
 _DRAINED_BYTES = 1024 * 1024
 OPEN_PATHS = frozenset({"/health"})  # tells its status only, without the key
 
@@ -30,8 +32,10 @@ class Guard:
         api_key: str | None,
         max_body_bytes: int,
         larger_bodies: Mapping[str, int] | None = None,
+        body_deadline_s: float = BODY_DEADLINE_S,
     ) -> None:
         self._app, self._api_key, self._max_body_bytes = app, api_key, max_body_bytes
+        self._body_deadline_s = body_deadline_s
         self._larger_bodies = larger_bodies or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,24 +49,42 @@ class Guard:
             await self._with_bounded_body(scope, receive, send)
 
     async def _with_bounded_body(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body, size, more = bytearray(), 0, True
         limit = self._larger_bodies.get(scope["path"], self._max_body_bytes)
-        # A client cut off while it sends may never see the reply: so a little too much is read, and dropped.
-        while more and size <= limit + _DRAINED_BYTES:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            piece, more = message.get("body", b""), message.get("more_body", False)
-            size += len(piece)
-            if size <= limit:
-                body += piece
-        if size <= limit:
-            await self._app(scope, _replaying(bytes(body), receive), send)
+        try:
+            async with asyncio.timeout(self._body_deadline_s):
+                body = await _body(receive, limit)
+        except TimeoutError:
+            status, text = 408, f"the request body did not come within {self._body_deadline_s:g} s"
+        except _TooLarge:
+            status, text = 413, f"the request body is larger than the {limit} bytes this server takes"
+        else:
+            if body is not None:
+                await self._app(scope, _replaying(body, receive), send)
             return
-        text = f"the request body is larger than the {limit} bytes this server takes"
-        refusal = failure_response(scope["path"], 413, "bad_request", text)
+        refusal = failure_response(scope["path"], status, "bad_request", text)
         refusal.headers["Connection"] = "close"
         await refusal(scope, receive, send)
+
+
+class _TooLarge(Exception):
+    """A body beyond its limit."""
+
+
+async def _body(receive: Receive, limit: int) -> bytes | None:
+    """The whole of it; None: the client went. Raises _TooLarge."""
+    body, size, more = bytearray(), 0, True
+    # A client cut off while it sends may never see the reply: so a little too much is read, and dropped.
+    while more and size <= limit + _DRAINED_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        size += len(piece)
+        if size <= limit:
+            body += piece
+    if size > limit:
+        raise _TooLarge
+    return bytes(body)
 
 
 def key_is_right(headers: Iterable[tuple[bytes, bytes]], api_key: str | None) -> bool:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 import websockets
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Message
 
-from runpod_server.api.guard import key_is_right
+from runpod_server.api.guard import Guard, key_is_right
 
 KEY = "a-key-nobody-guesses"
 
@@ -57,6 +59,27 @@ async def test_a_large_body_is_413(start, commanded) -> None:
             answer = await http.post("/generate", content=content)
             assert (answer.status_code, answer.json()["error"]) == (413, "bad_request")
             assert answer.headers["connection"] == "close"
+
+
+async def test_a_body_that_never_ends_is_408() -> None:
+    sent: list[Message] = []
+    first = iter([{"type": "http.request", "body": b"{", "more_body": True}])
+
+    async def receive() -> Message:
+        for message in first:
+            return message
+        return await asyncio.get_running_loop().create_future()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def unreachable(*_: object) -> None:
+        raise AssertionError("only whole bodies come through")
+
+    guard = Guard(unreachable, api_key=None, max_body_bytes=100, body_deadline_s=0.01)
+    await guard({"type": "http", "path": "/generate", "headers": []}, receive, send)
+    assert sent[0]["status"] == 408
+    assert json.loads(sent[1]["body"])["success"] is False
 
 
 @given(st.binary(max_size=40), st.text(min_size=1, max_size=20))
