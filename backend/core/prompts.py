@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from backend.core.agent import Agent
 from backend.core.flow import Flow
-from backend.core.sentences import sentences
-from backend.core.speech import Piece, RouteName, plain_piece
+from backend.core.sentences import pieces
+from backend.core.speech import Piece, RouteName
 from backend.core.templates import render, variable_names
 
 _FORMAT = "1"  # of the sound under a key: another number, and all of it is made anew
@@ -52,7 +52,7 @@ def prompt_key(voice: str, spoken: str) -> str:
 
 def cut(text: str, language: str) -> Sequence[Piece]:
     """A text in the pieces in which it is spoken."""
-    return [plain_piece(sentence) for sentence in sentences(text)]
+    return pieces(text, language)
 
 
 def static_pieces(agent: Agent, also: Iterable[str] = ()) -> list[StaticPiece]:

@@ -6,6 +6,7 @@ Asserts what is right and wrong; speed is the demo's and the benchmarks' busines
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from backend.recorded import APOLOGY
 from backend.simulator.call_run import Evidence, run_inbound, run_outbound
 from backend.simulator.outcome import judge
 from backend.simulator.report import Expected
@@ -152,23 +154,52 @@ async def test_a_number_nobody_answers_is_rejected_with_a_reason(stack: Stack) -
     await nothing_lives(stack)
 
 
+def greeting_by_number(folder: Path) -> Path:
+    """Agents of which the first greets everybody in words that nobody could prepare."""
+    folder.mkdir()
+    front_desk = json.loads((AGENTS / "front-desk.json").read_text())
+    front_desk["greeting"] = "Hello, caller {{caller_number|digits}}, and thank you for calling."
+    (folder / "front-desk.json").write_text(json.dumps(front_desk))
+    return folder
+
+
 async def test_a_speech_server_that_went_away_ends_the_call_politely(tmp_path: Path) -> None:
-    async with Stack(StackConfig(run_dir=tmp_path, agents_dir=AGENTS)) as stack:
+    agents = greeting_by_number(tmp_path / "agents")
+    async with Stack(StackConfig(run_dir=tmp_path / "run", agents_dir=agents)) as stack:
         await stack.stop_speech_server()
         evidence = await run_inbound(stack, to=BACKEND_NUMBER, from_number=CALLER, script=script())
-        spoken = [event["data"]["text"] for event in evidence.line["events"] if event["kind"] == "speak"]
-        assert spoken, "the caller was told nothing"
         heard = " ".join(
             event["data"]["text"] for event in evidence.line["events"] if event["kind"] == "agent_speech"
         )
-        assert word_errors(spoken[0], heard).rate <= 0.1, (
-            "the apology was cut off or never reached the caller"
-        )
+        assert word_errors(APOLOGY, heard).rate <= 0.1, "the apology was cut off or never reached the caller"
         assert [e["data"]["by"] for e in evidence.line["events"] if e["kind"] == "hangup"] == ["agent"]
         assert evidence.call["state"] in ("ended", "failed")
         assert "speech server" in evidence.call["error"]
         assert str(stack.speech_url.rsplit(":", 1)[1]) in evidence.call["error"]
         await nothing_lives(stack)
+
+
+async def test_prepared_words_are_heard_when_the_speech_server_is_gone(tmp_path: Path) -> None:
+    async with Stack(StackConfig(run_dir=tmp_path, agents_dir=AGENTS)) as stack:
+        await until(lambda: asyncio.to_thread(prepared, tmp_path, "I could not connect you"), within_s=30)
+        await stack.stop_speech_server()
+        steps = [
+            {"wait_for": "how can I help"},
+            {"say": "What are your opening hours?"},
+            {"wait_for": "five in the afternoon. Would you like to book"},
+            {"hang_up": True},
+        ]
+        evidence = await run_inbound(stack, to=BACKEND_NUMBER, from_number=CALLER, script={"steps": steps})
+        turns = [turn for turn in evidence.call["turns"] if turn["role"] == "agent"]
+        assert [turn["node_id"] for turn in turns] == ["how_can_i_help", "opening_hours", "anything_else"]
+        assert {part["route"] for turn in turns for part in turn["spoken_by"]} == {"prepared"}
+        assert not evidence.call["error"]
+        await nothing_lives(stack)
+
+
+def prepared(run_dir: Path, text: str) -> bool:
+    """Whether the backend that runs there has kept these words, spoken."""
+    return any(text.encode() in file.read_bytes() for file in run_dir.glob("prompts-cache/*/*.wav"))
 
 
 async def test_a_process_that_cannot_start_says_why_and_none_is_left(tmp_path: Path) -> None:
