@@ -19,7 +19,10 @@ _CLUES: tuple[tuple[SpeechFailure, tuple[str, ...]], ...] = (
     ),
     ("rate_limited", ("rate_limit", "too_many", "concurren", "max_active")),
     ("busy", ("system_busy", "overloaded")),
-    ("unauthorized", ("api_key", "authentic", "authoriz", "permission", "unusual_activity", "access_denied")),
+    (
+        "unauthorized",
+        ("api_key", "api key", "authentic", "authoriz", "permission", "unusual_activity", "access_denied"),
+    ),
     ("closed", ("input_timeout", "inactivity")),
     ("generation_failed", ("internal", "server_error")),
 )

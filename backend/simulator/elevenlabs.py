@@ -74,6 +74,13 @@ def create_app(account: Account, voice: VendorVoice, *, pace: Pace | None = None
         account.check_key(xi_api_key)
         return {"voices": [_voice(voice_id, name) for voice_id, name in account.voices.items()]}
 
+    @app.get("/v1/voices/{voice_id}")
+    async def voice_of_id(voice_id: str, xi_api_key: Key = None) -> dict[str, object]:
+        account.check_key(xi_api_key)
+        if voice_id not in account.voices:
+            raise Refused(404, "voice_not_found", f"A voice with the voice_id {voice_id} was not found.")
+        return _voice(voice_id, account.voices[voice_id])
+
     @app.get("/v1/models")
     async def models(xi_api_key: Key = None) -> list[dict[str, object]]:
         account.check_key(xi_api_key)

@@ -39,6 +39,8 @@ def detail(**fields: str) -> dict[str, Any]:
         (None, {"message": "No.", "error": "quota_exceeded", "code": 1008}, "quota", "No."),
         (None, {"message": "No.", "error": "voice_id_does_not_exist", "code": 1008}, "unknown_voice", "No."),
         (None, {"message": "x", "error": "authentication_required", "code": 1008}, "unauthorized", "KEY"),
+        (None, {"error": "A voice with the voice_id x does not exist."}, "unknown_voice", "voice_id"),
+        (None, {"error": "Invalid API key"}, "unauthorized", "KEY"),
         (None, {"message": "x", "error": "something_new", "code": 1008}, "generation_failed", "x"),
         (None, None, "generation_failed", ""),
     ],

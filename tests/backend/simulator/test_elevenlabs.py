@@ -132,6 +132,9 @@ async def test_the_sdk_is_spoken_to_over_http(ears: LocalTranscriber) -> None:
         assert subscription.character_count == len(TEXT) // 2, "flash costs half a credit a character"
         voices = await client.voices.get_all()
         assert RACHEL in [voice.voice_id for voice in voices.voices]
+        assert (await client.voices.get(RACHEL)).name == "Rachel"
+        with pytest.raises(ApiError, match="voice_not_found"):
+            await client.voices.get("nobody")
 
 
 @pytest.mark.filterwarnings("ignore:ConnectionClosed.code is deprecated:DeprecationWarning")

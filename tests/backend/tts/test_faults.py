@@ -56,7 +56,7 @@ class Route(Protocol):
 
 
 def route(service: Service, url: str, **options: Any) -> Route:
-    bounds = {"first_audio_timeout_s": 1.0, "chunk_timeout_s": 0.4, "connect_timeout_s": 0.5, **options}
+    bounds = {"first_audio_timeout_s": 4.0, "chunk_timeout_s": 4.0, "connect_timeout_s": 4.0, **options}
     match service:
         case "sesame_ws":
             return SesameWebSocketService(url, api_key=KEY, **bounds)
@@ -172,11 +172,20 @@ def outcomes() -> dict[str, Any]:
     return {}
 
 
+def patience(fault: Fault) -> dict[str, float]:
+    """Short where silence is expected, long where it would only be the machine's."""
+    return {
+        "connect_timeout_s": 0.5 if fault.kind == "silence" else 4.0,
+        "first_audio_timeout_s": 0.5 if fault.kind == "silence" or str(fault) == "stall-0" else 4.0,
+        "chunk_timeout_s": 0.4 if fault.kind == "stall" else 4.0,
+    }
+
+
 async def play(service: Service, fault: Fault) -> tuple[int, SpeechError | None, float, float, Any]:
-    """→ sounds heard, error, seconds until it, seconds for closing, the server."""
+    """→ bytes heard, error, seconds until it, seconds for closing, the server."""
     clock = asyncio.get_running_loop().time
     async with faulty(service, fault) as server:
-        voice = route(service, server.url)
+        voice = route(service, server.url, **patience(fault))
         began = clock()
         sounds, error = await said(voice)
         failed = clock()
@@ -189,7 +198,7 @@ async def test_every_fault_is_told_by_its_reason(
     service: Service, fault: Fault, reason: str, outcomes: dict[str, Any]
 ) -> None:
     if not outcomes:
-        gate = asyncio.Semaphore(12)
+        gate = asyncio.Semaphore(8)
 
         async def one(service: Service, fault: Fault) -> None:
             async with gate:
@@ -203,9 +212,8 @@ async def test_every_fault_is_told_by_its_reason(
     assert (error.reason, error.route) == (reason, service)
     assert KEY not in str(error)
     assert len(str(error)) > 30, "a sentence for the operator"
-    bound_s = {"timeout": 1.6}.get(reason, 1.0)
-    assert took_s < bound_s + 1.0, "slack for a busy machine"
-    assert closing_s < 1.2
+    assert took_s < 3.5, "told by what happened, or by the short deadline"
+    assert closing_s < 2
     if fault.kind in ("close", "stall", "half_closed", "error", "malformed") and service in (
         "sesame_ws", "elevenlabs", "sesame_rest", "elevenlabs_rest",
     ):  # fmt: skip
@@ -218,8 +226,10 @@ async def test_every_fault_is_told_by_its_reason(
 async def test_after_a_failed_utterance_the_next_one_is_spoken(service: Service, kind: Any) -> None:
     # A kept connection that closes is tried twice.
     async with faulty(service, Fault(kind, after_chunks=1, until_request=1)) as server:
-        voice = route(service, server.url, first_audio_timeout_s=0.4, chunk_timeout_s=0.2)
+        short_s = 0.8 if kind == "stall" else 4.0
+        voice = route(service, server.url, first_audio_timeout_s=4.0, chunk_timeout_s=short_s)
         assert (await said(voice))[1] is not None
+        await server.until(lambda s: s.requests[-1].ended is not None)
         assert (await said(voice))[1] is None
         await voice.aclose()
 
@@ -285,7 +295,7 @@ async def test_closed_for_good_means_closed(service: Service) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 async def test_warming_tells_what_is_wrong_beforehand(service: Service, fault: Fault, reason: str) -> None:
     async with faulty(service, fault) as server:
-        voice = route(service, server.url)
+        voice = route(service, server.url, connect_timeout_s=0.4 if fault.kind == "silence" else 4.0)
         with pytest.raises(SpeechError) as caught:
             await voice.connect()
         assert caught.value.reason == reason
