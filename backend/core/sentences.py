@@ -61,6 +61,7 @@ class PieceStream:
         self._most_chars = most_chars
         self._words: list[SaidWord] = []
         self._size = 0  # characters of the words that wait
+        self._clause: tuple[int, int] | None = None  # words and characters of their first clause
         self._begun = False  # the first piece is out
 
     def push(self, delta: str) -> list[Piece]:
@@ -79,6 +80,8 @@ class PieceStream:
                 out += self._end_line()
             self._words.append(said)
             self._size += _size(said)
+            if said.ends_clause and self._clause is None and self._size >= _LEAST_CHARACTERS:
+                self._clause = len(self._words), self._size
             out += self._shorten()
             if said.ends_sentence:
                 out += self._cut(len(self._words))
@@ -88,19 +91,13 @@ class PieceStream:
 
     def _shorten(self) -> list[Piece]:
         out: list[Piece] = []
-        if not self._begun and self._size > self._first_chars:
-            out += self._cut(self._first_clause())
+        if not self._begun and self._clause and self._size > self._first_chars:
+            words, size = self._clause
+            if self._size - size >= _LEAST_CHARACTERS:
+                out += self._cut(words)
         while self._size > self._most_chars and len(self._words) > 1:
             out += self._cut(self._last_clause())
         return out
-
-    def _first_clause(self) -> int:
-        size = 0
-        for count, said in enumerate(self._words, start=1):
-            size += _size(said)
-            if said.ends_clause and size >= _LEAST_CHARACTERS and self._size - size >= _LEAST_CHARACTERS:
-                return count
-        return 0
 
     def _last_clause(self) -> int:
         size = self._size - _size(self._words[-1])
@@ -126,6 +123,7 @@ class PieceStream:
     def _cut(self, count: int) -> list[Piece]:
         taken, self._words = self._words[:count], self._words[count:]
         self._size = sum(map(_size, self._words))
+        self._clause = None
         if not any(is_speakable(said.word) for said in taken):
             return []
         self._begun = True

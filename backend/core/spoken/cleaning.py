@@ -35,6 +35,7 @@ _LINK_TARGET = re.compile(r"\]\([^()\n]{0,500}(?:\([^()\n]{0,200}\)[^()\n]{0,200
 _CITATION = re.compile(r"(?<=[\w.,!?;:])\[\d{1,3}\]")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,12});")
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
+_KEY = re.compile(r"\*[0-9]{0,3}[.,!?;:]?\Z")  # of a telephone: "press *", "dial *69."
 _TIMES = re.compile(r"(?<=[0-9])\*(?=[0-9])")
 _EDGE_UNDERSCORE = re.compile(r"(?<![^\W_])_++|_++(?![^\W_])")
 _STRAY_JOINER = re.compile(r"(?<![\u0600-\u06ff\u0700-\u0dff])[\u200c\u200d]")
@@ -76,6 +77,8 @@ def is_inline(name: str) -> bool:
 def bare(token: str) -> str:
     """A token as one would read it aloud before figures are put in words; "" when nothing is left."""
     if token.isascii() and not _MARKUP.intersection(token):
+        return token
+    if _KEY.match(token):
         return token
     if token.startswith("```") or token in ("[x]", "[X]"):
         return ""

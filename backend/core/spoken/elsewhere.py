@@ -16,13 +16,14 @@ _POINT = re.compile(r"(?P<whole>\d{1,3}(?:[.’]\d{3})+|\d{1,12}),(?P<part>\d{1,
 _THOUSANDS = re.compile(r"\d{1,3}(?:\.\d{3})+\Z")
 _ANY_FIGURE = re.compile(r"\d")
 _UNSAYABLE = re.compile(r"[{}^=|<>~\\`*\[\]#_]+")
+_LEFT_ALONE = frozenset("— – - % & + = / € $ £ ¥ ₹ ° °C".split())
 _COMMA_DECIMALS = frozenset("da de es fi fr id it nb nl no pl pt ro sv tr uk vi".split())
 
 
 def say(token: str, previous: str, following: str, language: str) -> str:
     """A token in words; `language` is the bare code ("de"), the neighbours are those of its line or ""."""
     if not any(char.isalnum() for char in token):
-        return token if token in ("—", "–", "-") else ""
+        return token if token.strip(".,!?;:") in _LEFT_ALONE else ""
     if not _ANY_FIGURE.search(token):
         return (
             " ".join(_UNSAYABLE.sub(" ", token).split()) if "@" not in token and "/" not in token else token

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from backend.core.spoken import addresses, dates
+from backend.core.spoken.figures import digits
 from backend.core.spoken.lexicon import (
     ABBREVIATIONS,
     BARE_ABBREVIATIONS,
@@ -45,6 +46,10 @@ _ALONE = {"&": "and", "+": "plus", "=": "equals", "@": "at", "%": "percent", "×
           "—": "—", "–": "–", "-": "-", "--": "—", "|": ",", "±": "plus or minus"}  # fmt: skip
 _WITHIN = {"&": " and ", "/": " slash ", "+": " plus ", "@": " at ", "%": " percent ", ".": " dot "}
 _MARKS = "\"'“”‘’«»()¿¡.,!?;:… "
+_BEFORE_US = frozenset("call text email contact help let tell give visit join with reach send about".split())
+_KEYS = {"#": "pound", "*": "star"}
+_BEFORE_KEYS = frozenset("press pressing hit push dial enter or the and by then a with".split())
+_FIXED = re.compile("(?P<all>24/7|9/11)")
 _STREET = re.compile(r"[0-9]")
 
 
@@ -64,8 +69,7 @@ def say(tokens: Sequence[str], before: Sequence[str], *, day_first: bool) -> tup
     `tokens` is not empty; `before` are the last few tokens in lower case.
     """
     if has_figure(tokens[0]):
-        line = " ".join(tokens)
-        found = _figures(line, before, day_first)
+        found = _figures(tokens, before, day_first)
         if found:
             return found
     return 1, say_one(tokens[0], before, tokens[1] if len(tokens) > 1 else "")
@@ -75,38 +79,57 @@ def _compiled(pattern: re.Pattern[str]) -> re.Pattern[str]:
     return re.compile(f"{_LEAD}(?:{pattern.pattern}){_TAIL}")
 
 
-def _figures(line: str, before: Sequence[str], day_first: bool) -> tuple[int, str] | None:
-    for pattern, function in _TABLE:
-        match = pattern.match(line)
+def _figures(tokens: Sequence[str], before: Sequence[str], day_first: bool) -> tuple[int, str] | None:
+    line = " ".join(tokens)
+    signs = frozenset(line)
+    for pattern, function, needs in _TABLE:
+        match = pattern.match(line) if needs is None or not needs.isdisjoint(signs) else None
         if match:
             said = _slashed(match, day_first) if function is None else function(match, before)
             if said is not None:
-                opened = match["open"].replace("(", "") if ")" not in match["close"] else match["open"]
-                closed = match["close"] if "(" in match["open"] else match["close"].replace(")", "")
-                return match.group().rstrip().count(" ") + 1, f"{opened}{said}{closed}"
+                return _taken(tokens, match.end()), _marked(match["open"], said, match["close"])
     return None
+
+
+def _taken(tokens: Sequence[str], end: int) -> int:
+    """How many tokens lie before a place in their line; a token may have a blank of its own."""
+    count = size = 0
+    while size < end:
+        size += len(tokens[count]) + 1
+        count += 1
+    return count
+
+
+def _marked(opened: str, said: str, closed: str) -> str:
+    """Marks around a figure stay, but halves of brackets and the apostrophe of "'90s"."""
+    if ")" not in closed:
+        opened = opened.replace("(", "")
+    if "(" not in opened:
+        closed = closed.replace(")", "")
+    if "'" not in closed and "’" not in closed:
+        opened = opened.strip("'’‘")
+    return f"{opened}{said}{closed}"
 
 
 def _slashed(match: re.Match[str], day_first: bool) -> str | None:
     return dates.slashed(match, day_first=day_first)
 
 
-_TABLE: tuple[tuple[re.Pattern[str], Say | None], ...] = (
-    (_compiled(addresses.PHONE), lambda match, before: addresses.phone(match)),
-    (_compiled(addresses.EMAIL), lambda match, before: addresses.email(match)),
-    (_compiled(dates.MONTH_DAY), lambda match, before: dates.month_day(match)),
-    (_compiled(dates.MONTH_YEAR), lambda match, before: dates.month_year(match)),
-    (_compiled(dates.DAY_MONTH), lambda match, before: dates.day_month(match)),
-    (_compiled(dates.ISO), lambda match, before: dates.iso(match)),
-    (
-        re.compile(rf"{_LEAD}(?P<all>24/7|9/11){_TAIL}"),
-        lambda match, before: BARE_ABBREVIATIONS[match["all"]],
-    ),
-    (_compiled(dates.SLASHED), None),
-    (_compiled(dates.TIMES), lambda match, before: dates.times(match)),
-    *((_compiled(pattern), function) for pattern, function in QUANTITIES),
-    (_compiled(addresses.URL), lambda match, before: addresses.url(match)),
+_MONTH_LETTERS = frozenset("JFMASOND")  # what months begin with
+_TABLE: tuple[tuple[re.Pattern[str], Say | None, frozenset[str] | None], ...] = (
+    (_compiled(addresses.PHONE), lambda match, before: addresses.phone(match), frozenset("-+(. ")),
+    (_compiled(addresses.EMAIL), lambda match, before: addresses.email(match), frozenset("@")),
+    (_compiled(dates.MONTH_DAY), lambda match, before: dates.month_day(match), _MONTH_LETTERS),
+    (_compiled(dates.MONTH_YEAR), lambda match, before: dates.month_year(match), _MONTH_LETTERS),
+    (_compiled(dates.DAY_MONTH), lambda match, before: dates.day_month(match), _MONTH_LETTERS),
+    (_compiled(dates.ISO), lambda match, before: dates.iso(match), frozenset("-")),
+    (_compiled(_FIXED), lambda match, before: BARE_ABBREVIATIONS[match["all"]], frozenset("/")),
+    (_compiled(dates.SLASHED), None, frozenset("/")),
+    (_compiled(dates.TIMES), lambda match, before: dates.times(match), frozenset(":mM")),
+    *((_compiled(pattern), function, needs) for pattern, function, needs in QUANTITIES),
+    (_compiled(addresses.URL), lambda match, before: addresses.url(match), frozenset("./")),
 )
+"""In the order in which they are tried, each with the signs of which a line must have one."""
 
 
 def say_one(token: str, before: Sequence[str], after: str) -> str:
@@ -115,7 +138,9 @@ def say_one(token: str, before: Sequence[str], after: str) -> str:
     `after` is the next token, "" at the end of a line.
     """
     if not any(char.isalnum() for char in token):
-        return _ALONE.get(token, "")
+        return _key(token, before) or _ALONE.get(token, "")
+    if token[0] == "*":
+        return f"star {digits(token)}{token.lstrip('*0123456789')}"
     if EMOTICON.match(token):
         return ""
     edges = _EDGES.match(token)
@@ -124,6 +149,14 @@ def say_one(token: str, before: Sequence[str], after: str) -> str:
     if closed.startswith(".") and (word := _abbreviated(core, before, after)):
         return f"{opened}{word}{closed[1:]}"
     return f"{opened}{_core(core, before)}{closed}"
+
+
+def _key(token: str, before: Sequence[str]) -> str:
+    """A key of the telephone, where one is spoken of: "press #." """
+    name = _KEYS.get(token.rstrip(".,!?;:"))
+    if token[0] == "*" and before and before[-1][-1:].isdigit():
+        return "times"
+    return name + token[1:] if name and before and before[-1] in _BEFORE_KEYS else ""
 
 
 def _abbreviated(core: str, before: Sequence[str], after: str) -> str | None:
@@ -165,6 +198,8 @@ def _capitals(core: str, before: Sequence[str]) -> str:
     if not match:
         return core
     caps, tail = match.groups()
+    if caps == "US" and before and before[-1] in _BEFORE_US:
+        return core
     if caps not in SPELLED and (_VOWEL.search(caps) or caps in READ_AS_WORDS):
         return core
     return " ".join(caps) + ("'s" if tail else "")

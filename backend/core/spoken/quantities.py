@@ -174,13 +174,15 @@ def digits_of_code(text: str) -> str:
 
 
 _SIGN = r"(?P<sign>[-−–])?"
-QUANTITIES: tuple[tuple[re.Pattern[str], Say], ...] = (
+_UNIT_SIGNS = frozenset("".join(UNITS))
+QUANTITIES: tuple[tuple[re.Pattern[str], Say, frozenset[str] | None], ...] = (
     (
         re.compile(
             rf"{_SIGN}(?P<symbol>{_SYMBOL}) ?(?P<amount>{_NUM})(?:{_TO}(?:{_SYMBOL})?(?P<to>{_NUM}))?{_SCALE}"
             r"(?P<after>)(?: USD)?(?:/(?P<per>[a-z]{1,10}))?"
         ),
         _money,
+        frozenset("$€£¥₹"),
     ),
     (
         re.compile(
@@ -188,24 +190,30 @@ QUANTITIES: tuple[tuple[re.Pattern[str], Say], ...] = (
             r"(?P<after>[$€£₹]|USD|EUR|GBP)(?P<symbol>)(?:/(?P<per>[a-z]{1,10}))?"
         ),
         _money,
+        frozenset("$€£₹UEG"),
     ),
-    (re.compile(rf"{_SIGN}(?P<num>{_NUM})(?:%?{_TO}(?P<to>{_NUM}))? ?%"), _percent),
-    (re.compile(r"['’]?(?P<n>[1-9]0|1[0-9][0-9]0|20[0-9]0)['’]?s"), _decade),
-    (re.compile(r"(?P<sides>[0-9]{1,5}(?: ?[x×] ?[0-9]{1,5}){1,2})"), _size),
+    (re.compile(rf"{_SIGN}(?P<num>{_NUM})(?:%?{_TO}(?P<to>{_NUM}))? ?%"), _percent, frozenset("%")),
+    (re.compile(r"['’]?(?P<n>[1-9]0|1[0-9][0-9]0|20[0-9]0)['’]?s"), _decade, frozenset("s")),
+    (re.compile(r"(?P<sides>[0-9]{1,5}(?: ?[x×] ?[0-9]{1,5}){1,2})"), _size, frozenset("x×")),
     (
         re.compile(
             rf"{_SIGN}(?P<num>{_NUM})(?:{_TO}(?P<to>{_NUM}))?(?P<gap>[ -]?)"
             rf"(?P<unit>{_NAMES})(?P<power>[²³])?(?![A-Za-z])"
         ),
         _measure,
+        _UNIT_SIGNS,
     ),
-    (re.compile(r"(?:(?P<whole>[0-9]{1,4}) )?(?P<a>[0-9]{1,4})/(?P<b>[0-9]{1,4})"), _over),
-    (re.compile(r"(?P<n>[0-9]{1,3}(?:,?[0-9]{3}){0,2})(?:st|nd|rd|th|ST|ND|RD|TH)"), _ordinal),
-    (re.compile(r"(?P<v>[vV]\.? ?)?(?P<groups>[0-9]{1,5}(?:\.[0-9]{1,5}){2,4})"), _version),
-    (re.compile(r"(?P<v>[vV])(?P<groups>[0-9]{1,3}(?:\.[0-9]{1,3})?)"), _version),
-    (re.compile(r"(?P<a>[0-9]{1,8}) ?[-–—] ?(?P<b>[0-9]{1,8})"), _span),
-    (re.compile(r"(?P<groups>[0-9]{1,6}(?:-[0-9]{1,6}){2,5})"), _digit_groups),
-    (re.compile(r"(?P<a>[0-9]{1,4}):(?P<b>[0-9]{1,4})"), _ratio),
-    (re.compile(rf"(?P<lead>[~≈<>≤≥#×±+])? ?{_SIGN}(?P<num>{_NUM})(?P<plus>\+)?"), _figure),
+    (re.compile(r"(?:(?P<whole>[0-9]{1,4}) )?(?P<a>[0-9]{1,4})/(?P<b>[0-9]{1,4})"), _over, frozenset("/")),
+    (
+        re.compile(r"(?P<n>[0-9]{1,3}(?:,?[0-9]{3}){0,2})(?:st|nd|rd|th|ST|ND|RD|TH)"),
+        _ordinal,
+        frozenset("hdtHDT"),
+    ),
+    (re.compile(r"(?P<v>[vV]\.? ?)?(?P<groups>[0-9]{1,5}(?:\.[0-9]{1,5}){2,4})"), _version, frozenset(".")),
+    (re.compile(r"(?P<v>[vV])(?P<groups>[0-9]{1,3}(?:\.[0-9]{1,3})?)"), _version, frozenset("vV")),
+    (re.compile(r"(?P<a>[0-9]{1,8}) ?[-–—] ?(?P<b>[0-9]{1,8})"), _span, frozenset("-–—")),
+    (re.compile(r"(?P<groups>[0-9]{1,6}(?:-[0-9]{1,6}){2,5})"), _digit_groups, frozenset("-")),
+    (re.compile(r"(?P<a>[0-9]{1,4}):(?P<b>[0-9]{1,4})"), _ratio, frozenset(":")),
+    (re.compile(rf"(?P<lead>[~≈<>≤≥#×±+])? ?{_SIGN}(?P<num>{_NUM})(?P<plus>\+)?"), _figure, None),
 )
-"""In the order in which they are tried."""
+"""In the order in which they are tried, each with the signs of which a text must have one."""

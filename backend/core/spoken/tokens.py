@@ -22,7 +22,7 @@ _TAG_BEGUN = re.compile(rf"<(?:[/!?]?(?:[A-Za-z][^<>]{{0,{_TAG_CHARS}}})?)?\Z")
 _LINK = re.compile(r"\]\([^()\n]{0,500}(?:\([^()\n]{0,200}\)[^()\n]{0,200})?\)")
 _LINK_BEGUN = re.compile(r"\](?:\([^()\n]{0,500}(?:\([^()\n]{0,200}(?:\)[^()\n]{0,200})?)?)?\Z")
 _WIDE = re.compile(rf"[{WIDE_STOPS}{_WIDE_PAUSES}]")
-_WIDE_END = re.compile(rf"[{WIDE_STOPS}{_WIDE_PAUSES}…!?]*[{_CLOSERS}]*")
+_WIDE_END = re.compile(rf"[{WIDE_STOPS}{_WIDE_PAUSES}…!?]{{0,8}}[{_CLOSERS}]{{0,4}}")
 _BREAKING_TAGS = frozenset("br p li ul ol div tr table h1 h2 h3 h4 h5 h6 s speak break hr td th".split())
 
 
@@ -31,35 +31,38 @@ def breaks_line(name: str) -> bool:
     return name in _BREAKING_TAGS and name != "td" and name != "th"
 
 
-def token_end(text: str, start: int, *, final: bool) -> int | None:
-    """Where the token at `start` (no blank) ends; None while more text must come to tell."""
-    at, length = start, len(text)
+def token_end(text: str, start: int, *, final: bool, seen: int = 0) -> tuple[bool, int]:
+    """Whether the token at `start` (no blank) has ended, and where; until then, how far it has been seen.
+
+    `seen` is what an earlier call with less text gave: it need not be looked at again.
+    """
+    at, length = max(start, seen), len(text)
     while at < length:
         if at - start >= MOST_CHARS:
-            return at
+            return True, at
         char = text[at]
         if char == "<":
             end = _jump(text, at, _TAG, _TAG_BEGUN, final)
             if end is None:
-                return None
+                return False, at
             if end and not is_inline(tag_name(text[at:end]) or "") and not _is_link(text[at:end]):
-                return at if at > start else end
+                return True, at if at > start else end
             at = end or at + 1
         elif char == "]":
             end = _jump(text, at, _LINK, _LINK_BEGUN, final)
             if end is None:
-                return None
+                return False, at
             at = end or at + 1
         elif char.isspace():
-            return at
+            return True, at
         elif _WIDE.match(char):
             end_match = _WIDE_END.match(text, at)
             end = end_match.end() if end_match else at + 1
-            return end if final or end < length else None
+            return (True, end) if final or end < length else (False, at)
         else:
             run = _RUN.match(text, at, min(length, start + MOST_CHARS))
             at = run.end() if run else at + 1
-    return length if final or at - start >= MOST_CHARS else None
+    return final or at - start >= MOST_CHARS, at
 
 
 def _jump(text: str, at: int, whole: re.Pattern[str], begun: re.Pattern[str], final: bool) -> int | None:

@@ -12,30 +12,20 @@ from dataclasses import dataclass
 
 from backend.core.speech import Word
 from backend.core.spoken import elsewhere, english
-from backend.core.spoken.addresses import EMAIL, URL
 from backend.core.spoken.cleaning import bare, clean, tag_name
-from backend.core.spoken.lexicon import (
-    ABBREVIATIONS,
-    BARE_ABBREVIATIONS,
-    CALENDAR_WORDS,
-    NAMED_AFTER,
-    STARTERS,
-)
+from backend.core.spoken.endings import ITEM, ends_clause, ends_sentence, stop
+from backend.core.spoken.lexicon import ABBREVIATIONS, BARE_ABBREVIATIONS, CALENDAR_WORDS
+from backend.core.spoken.overlong import part_size, parts
 from backend.core.spoken.tokens import breaks_line, token_end
 
-_MOST_AHEAD = 6  # tokens looked at after a figure
+_MOST_AHEAD = 4  # tokens looked at after a figure
+_MOST_GROUPS = 6  # after the country code of a telephone number
 _BLANKS = re.compile(r"\s+")
 _LINE = re.compile(r"[\n\r\x85\u2028\u2029]")
-_PLAIN = re.compile(r"([A-Za-z]+(?:['’][a-z]+)?)([,;:!?]?)(?=\s)")
+_PLAIN = re.compile(r"([A-Za-z]{1,50}+(?:['’][a-z]{1,8}+)?)([,;:!?]?)(?=\s)")
 _OPENERS = frozenset("*_~`\"'“‘«([¿¡")
 _MOST_OPENERS = 8
-_STOP = re.compile(r"(?P<stop>[.!?…؟۔।。！？｡]++)[\"'”’)\]»」』》）}]*\Z")
-_BORDER = re.compile(r"(?:[,;:，、；：،؛—–][\"'”’)\]»」』》）]*|(?:\A|\s)--?)\Z")
 _BULLET = re.compile(r"(?:[-*+•◦▪‣·–—>]|#{1,6}|>{1,3}|\|)\Z")
-_ITEM = re.compile(r"(?P<n>\d{1,3})[.)]\Z")
-_WIDE = re.compile(r"[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
-_FIGURE_CHARS = re.compile(r"[(\"'+$€£-]*[\d.,:/%+-]+[%€$)\"'.,!?;:]*\Z")
-_MOST_LETTERS, _MOST_WIDE, _MOST_CODE, _MOST_DIGITS = 60, 20, 20, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +46,9 @@ class WordStream:
         self._day_first = region not in ("", "US")
         self._text = ""
         self._at = 0
+        self._base = 0  # how much of the text is gone
+        self._tokens: dict[int, tuple[int, str]] = {}  # looked at already: start in all the text → end, bare
+        self._seen = (0, 0)  # a token that has not ended: its start, how far it was looked at
         self._line_begins = True
         self._line_broke = False
         self._before: deque[str] = deque(maxlen=4)
@@ -64,6 +57,7 @@ class WordStream:
     def push(self, text: str) -> None:
         """Some more of the text."""
         self._text = self._text[self._at :] + clean(text)
+        self._base += self._at
         self._at = 0
 
     def words(self, *, final: bool = False) -> Iterator[SaidWord]:
@@ -86,10 +80,10 @@ class WordStream:
         if self._at == len(text):
             return None
         plain = _PLAIN.match(text, self._at)
-        if plain and len(plain.group()) <= _MOST_LETTERS and self._is_plain(plain.group(1)):
+        if plain and self._is_plain(plain.group(1)):
             written, mark = plain.group(), plain.group(2)
             self._at = plain.end()
-            return [self._said(written, written, written, mark in ("!", "?") and mark != "")]
+            return [self._said(written, written, written, mark in ("!", "?"))]
         return self._hard(final)
 
     def _is_plain(self, core: str) -> bool:
@@ -104,9 +98,10 @@ class WordStream:
 
     def _hard(self, final: bool) -> list[SaidWord] | None:
         text, start = self._text, self._at
-        end = token_end(text, start, final=final)
-        if end is None:
+        first = self._token(start, final)
+        if first is None:
             return None
+        end, token = first
         raw = text[start:end]
         if name := raw[0] == "<" and raw[-1] == ">" and tag_name(raw):
             self._at = end
@@ -114,8 +109,7 @@ class WordStream:
                 said = [self._said(_folded(raw), "", "", False)]
                 self._line_begins = self._line_broke = True
                 return said
-        token = bare(raw)
-        if chunk := _too_long(token):
+        if chunk := part_size(token):
             return self._chunks(raw, token, chunk, end, final)
         ahead = self._ahead(token, end, final)
         if ahead is None:
@@ -124,17 +118,19 @@ class WordStream:
         if taken > 1:
             token, end = ahead[taken - 2]
         follows = self._follows(end, final)
-        if follows is None and _STOP.search(token):
+        marks = stop(token)
+        if follows is None and marks:
             return None
-        ends = self._ends(token, follows or "", [item for item, _ in ahead[taken - 1 :]])
+        left = [item for item, _ in ahead[taken - 1 :]]
+        ends = ends_sentence(token, follows or "", left, begins_line=self._line_begins)
         self._at = end
         written = _folded(text[start:end])
-        if ends and spoken and spoken[-1].isalnum() and (stop := _STOP.search(token)):
-            spoken += stop["stop"]
+        if ends and spoken and spoken[-1].isalnum():
+            spoken += marks
         return [self._said(written, spoken, token, ends)]
 
     def _said(self, written: str, spoken: str, token: str, ends: bool) -> SaidWord:
-        said = SaidWord(Word(written, spoken), self._line_broke, ends, bool(_BORDER.search(token)))
+        said = SaidWord(Word(written, _folded(spoken)), self._line_broke, ends, ends_clause(token))
         self._line_broke = False
         if token:
             self._line_begins = False
@@ -149,7 +145,7 @@ class WordStream:
         if self._line_begins:
             if _BULLET.match(token):
                 return 1, ""
-            if ahead and (item := _ITEM.match(token)):
+            if ahead and (item := ITEM.match(token)):
                 return 1, self._number_of_item(item["n"])
         if self._language != "en":
             return 1, elsewhere.say(token, self._previous, ahead[0] if ahead else "", self._language)
@@ -170,27 +166,42 @@ class WordStream:
             return []
         found: list[tuple[str, int]] = []
         text = self._text
-        while len(found) < _MOST_AHEAD:
+        most = _MOST_GROUPS if "+" in token[:2] else _MOST_AHEAD
+        while len(found) < most:
             blanks = _BLANKS.match(text, end)
             if blanks is None:
                 if end < len(text) or final:
                     break  # a token ended without a blank: nothing is linked to it
                 return None
-            if _LINE.search(blanks.group()):
+            if blanks.group() != " " and _LINE.search(blanks.group()):
                 break
             if blanks.end() == len(text):
                 if final:
                     break
                 return None
-            stop = token_end(text, blanks.end(), final=final)
-            if stop is None:
+            token_ahead = self._token(blanks.end(), final)
+            if token_ahead is None:
                 return None
-            end = stop
-            item = bare(text[blanks.end() : stop])
+            end, item = token_ahead
             found.append((item, end))
             if not english.links(item):
                 break
         return found
+
+    def _token(self, start: int, final: bool) -> tuple[int, str] | None:
+        """Where the token at `start` ends and what it is without markup; None while it has not ended."""
+        base = self._base
+        known = self._tokens.get(base + start)
+        if known is None:
+            seen = self._seen[1] - base if self._seen[0] == base + start else 0
+            ended, at = token_end(self._text, start, final=final, seen=seen)
+            if not ended:
+                self._seen = (base + start, base + at)
+                return None
+            if len(self._tokens) > 4 * _MOST_GROUPS:
+                self._tokens.clear()
+            known = self._tokens[base + start] = (base + at, bare(self._text[start:at]))
+        return known[0] - base, known[1]
 
     def _looks_ahead(self, token: str) -> bool:
         if self._language != "en":
@@ -214,63 +225,17 @@ class WordStream:
             return text[at]
         return "" if final else None
 
-    def _ends(self, token: str, follows: str, ahead: list[str]) -> bool:
-        match = _STOP.search(token)
-        if match is None:
-            return False
-        stop = match["stop"]
-        if stop[0] not in ".…" or stop.strip(".…"):
-            return True
-        word = token[: match.start()].lstrip("\"'“‘(«").lower()
-        if self._line_begins and _ITEM.match(token) and follows:
-            return False
-        if not follows:
-            return True
-        if word in ("a.m", "p.m", "am", "pm") or word.endswith((" a.m", " p.m")):
-            return follows.isupper() and not (ahead and ahead[0].rstrip(".,") in CALENDAR_WORDS)
-        if word in NAMED_AFTER or follows.islower():
-            return False
-        if word in ABBREVIATIONS and word != "no":
-            return bool(ahead) and ahead[0].rstrip(",") in STARTERS
-        if word == "no":
-            return not follows.isdecimal()
-        return word == "i" or not (len(word) == 1 and word.isalpha())
-
     def _chunks(self, raw: str, token: str, size: int, end: int, final: bool) -> list[SaidWord] | None:
         follows = self._follows(end, final)
-        if follows is None and _STOP.search(token):
+        if follows is None and stop(token):
             return None
-        parts = [token[at : at + size] for at in range(0, len(token), size)]
-        said = []
-        for number, part in enumerate(parts):
-            last = number == len(parts) - 1
-            _, spoken = self._say(part, [])
-            said.append(self._said(part, spoken, part, last and self._ends(part, follows or "", [])))
+        count = -(-len(token) // size)
+        said: list[SaidWord] = []
+        for written, part in zip(parts(raw, count), parts(token, count), strict=True):
+            ends = len(said) == count - 1 and ends_sentence(part, follows or "", (), begins_line=False)
+            said.append(self._said(written, self._say(part, [])[1], part, ends))
         self._at = end
         return said
-
-
-def _too_long(token: str) -> int:
-    """The most signs a piece of an overlong token may have, 0 when it can be said whole."""
-    if len(token) <= _MOST_DIGITS or " " in token:
-        return 0
-    if _WIDE.search(token):
-        return _MOST_WIDE if len(token) > _MOST_WIDE + 5 else 0
-    if not any(char.isdecimal() for char in token):
-        return _MOST_LETTERS if len(token) > _MOST_LETTERS and not _is_address(token) else 0
-    if token.strip("\"'.,!?;:()").isdecimal():
-        return _MOST_DIGITS if len(token) > 16 else 0
-    if len(token) <= _MOST_CODE or (_FIGURE_CHARS.match(token) and len(token) < 30) or _is_address(token):
-        return 0
-    return _MOST_CODE
-
-
-def _is_address(token: str) -> bool:
-    core = token.strip("\"'“”‘’().,!?;:<>«»")
-    if EMAIL.fullmatch(core):
-        return True
-    match = URL.fullmatch(core)
-    return match is not None and bool(match["scheme"] or match["www"] or match["path"])
 
 
 def _folded(text: str) -> str:
