@@ -5,26 +5,21 @@ Both of its adapters use this. Its statuses alone do not tell: a used-up quota h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from backend.core.speech import CharMark
 from backend.errors import SpeechFailure
 
-_CLUES: tuple[tuple[SpeechFailure, tuple[str, ...]], ...] = (
-    ("quota", ("quota", "insufficient_credit", "payment_required", "credits")),
-    (
-        "unknown_voice",
-        ("voice_not_found", "voice_does_not_exist", "voice_id_does_not_exist", "invalid_voice"),
-    ),
-    ("rate_limited", ("rate_limit", "too_many", "concurren", "max_active")),
-    ("busy", ("system_busy", "overloaded")),
-    (
-        "unauthorized",
-        ("api_key", "api key", "authentic", "authoriz", "permission", "unusual_activity", "access_denied"),
-    ),
-    ("closed", ("input_timeout", "inactivity")),
-    ("generation_failed", ("internal", "server_error")),
+_CLUES: tuple[tuple[SpeechFailure, str], ...] = (
+    ("quota", "quota|insufficient_credit|payment_required|credits"),
+    ("unknown_voice", "voice_not_found|voice_does_not|voice_id_does_not|invalid_voice|a voice with"),
+    ("rate_limited", "rate_limit|too_many|concurren|max_active"),
+    ("busy", "system_busy|overloaded"),
+    ("unauthorized", "api[_ ]key|authentic|authoriz|permission|unusual_activity|access_denied"),
+    ("closed", "input_timeout|inactivity"),
+    ("generation_failed", "internal|server_error"),
 )
 _BY_STATUS: dict[int, SpeechFailure] = {
     401: "unauthorized", 402: "quota", 403: "unauthorized", 404: "unknown_voice", 408: "timeout",
@@ -55,7 +50,7 @@ def refusal(status: int | None, body: object) -> tuple[SpeechFailure, str]:
 
 def _reason(status: int | None, words: str) -> SpeechFailure:
     for reason, clues in _CLUES:
-        if any(clue in words for clue in clues):
+        if re.search(clues, words):
             return reason
     if status is None:
         return "generation_failed"
