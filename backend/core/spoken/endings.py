@@ -10,6 +10,8 @@ from backend.core.spoken.lexicon import ABBREVIATIONS, CALENDAR_WORDS, NAMED_AFT
 _STOP = re.compile(r"(?P<stop>[.!?…؟۔।。！？｡]++)[\"'”’)\]»」』》）}]*\Z")
 _BORDER = re.compile(r"(?:[,;:，、；：،؛—–][\"'”’)\]»」』》）]*|\A--?)\Z")
 _OPENING = "\"'“‘«("
+INITIALS = re.compile(r"(?:[A-Za-z]\.)+[A-Za-z]\Z")
+"""As "P.O" before its last stop."""
 ITEM = re.compile(r"(?P<n>\d{1,3})[.)]\Z")
 """The number of an item in a list."""
 
@@ -43,6 +45,6 @@ def ends_sentence(token: str, follows: str, ahead: Sequence[str], *, begins_line
         return False
     if word == "no":
         return not follows.isdecimal()
-    if word in ABBREVIATIONS:
+    if word in ABBREVIATIONS or INITIALS.match(word):
         return bool(ahead) and ahead[0].rstrip(",") in STARTERS
     return word == "i" or not (len(word) == 1 and word.isalpha())

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from backend.core.spoken import addresses, dates
+from backend.core.spoken.endings import INITIALS
 from backend.core.spoken.figures import digits
 from backend.core.spoken.lexicon import (
     ABBREVIATIONS,
@@ -39,17 +40,18 @@ _ROMAN = {
 }  # fmt: skip
 _NUMBERED = frozenset("chapter part war type phase stage level section volume title act class tier".split())
 _DAY_SPAN = re.compile(r"(?P<a>[A-Z][a-z]{2,8})[-–](?P<b>[A-Z][a-z]{2,8})\Z")
-_MIXED = re.compile(r"[0-9]+|[^0-9&/+@%._\-]+|.", re.DOTALL)
+_MIXED = re.compile(r"[0-9]+|[^0-9&/+@%=²³._\-]+|.", re.DOTALL)
 _SIGNS = re.compile(r"[0-9&/+]")
 _UNSAYABLE = re.compile(r"[{}^=|<>~\\`*\[\]#_]+")
 _ALONE = {"&": "and", "+": "plus", "=": "equals", "@": "at", "%": "percent", "×": "times", "÷": "divided by",
           "—": "—", "–": "–", "-": "-", "--": "—", "|": ",", "±": "plus or minus"}  # fmt: skip
-_WITHIN = {"&": " and ", "/": " slash ", "+": " plus ", "@": " at ", "%": " percent ", ".": " dot "}
+_WITHIN = {"&": " and ", "/": " slash ", "+": " plus ", "@": " at ", "%": " percent ", ".": " dot ",
+           "=": " equals ", "²": " squared ", "³": " cubed "}  # fmt: skip
 _MARKS = "\"'“”‘’«»()¿¡.,!?;:… "
 _BEFORE_US = frozenset("call text email contact help let tell give visit join with reach send about".split())
 _KEYS = {"#": "pound", "*": "star"}
 _BEFORE_KEYS = frozenset("press pressing hit push dial enter or the and by then a with".split())
-_FIXED = re.compile("(?P<all>24/7|9/11)")
+_FIXED = re.compile("(?P<all>24/7|9/11|50/50)")
 _STREET = re.compile(r"[0-9]")
 
 
@@ -162,6 +164,8 @@ def _key(token: str, before: Sequence[str]) -> str:
 def _abbreviated(core: str, before: Sequence[str], after: str) -> str | None:
     key = core.lower()
     word = ABBREVIATIONS.get(key)
+    if word is None and INITIALS.match(core):
+        return core.replace(".", " ").upper()
     if word is None or (key in CAPITALISED_ONLY and not core[:1].isupper()):
         return None
     if key in MEANT_BEFORE_A_FIGURE and not _DIGIT.match(after):

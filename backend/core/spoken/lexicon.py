@@ -32,6 +32,7 @@ CAPITALISED_ONLY = frozenset(
     "rev gov co est capt lt".split()
 )
 BARE_ABBREVIATIONS = {
+    "50/50": "fifty fifty",
     "vs": "versus", "etc": "et cetera", "approx": "approximately", "w/": "with", "w/o": "without",
     "c/o": "care of", "n/a": "N A", "and/or": "and or", "he/she": "he or she", "she/he": "she or he",
     "his/her": "his or her", "him/her": "him or her", "they/them": "they them", "s/he": "she or he",

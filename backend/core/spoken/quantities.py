@@ -73,7 +73,9 @@ def _measure(match: re.Match[str], before: Sequence[str]) -> str | None:
     name, spaced = match["unit"], match["gap"]
     if spaced and name in ATTACHED_ONLY:
         return None
-    if name == "K" and before and before[-1] in ("the", "a"):
+    if name in ("M", "B") and match.string[match.end() :].lstrip()[:1].isupper():
+        return None  # "221B Baker Street"
+    if match["num"] + name in ("4K", "8K"):  # screens
         return None
     to = f" to {plain_number(match['to'])}" if match["to"] else ""
     power = match["power"] and {"²": "square ", "³": "cubic "}[match["power"]]
@@ -87,7 +89,7 @@ def _signed(match: re.Match[str]) -> str:
 
 def _size(match: re.Match[str], before: Sequence[str]) -> str:
     sides = re.split(r" ?[x×] ?", match["sides"])
-    word = " by " if len(sides) > 1 else ""
+    word = " times " if "×" in match["sides"] else " by "
     return word.join(plain_number(side) for side in sides)
 
 
@@ -158,6 +160,8 @@ def _figure(match: re.Match[str], before: Sequence[str]) -> str:
 
 def _integer(text: str, *, coded: bool) -> str:
     size = len(text)
+    if text == "911":
+        return digits(text)
     if size > 1 and text[0] == "0":
         return grouped_digits(text)
     round_number = text.endswith("000") and not coded

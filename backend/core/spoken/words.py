@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from backend.core.speech import Word
 from backend.core.spoken import elsewhere, english
 from backend.core.spoken.cleaning import bare, clean, tag_name
-from backend.core.spoken.endings import ITEM, ends_clause, ends_sentence, stop
+from backend.core.spoken.endings import INITIALS, ITEM, ends_clause, ends_sentence, stop
 from backend.core.spoken.lexicon import ABBREVIATIONS, BARE_ABBREVIATIONS, CALENDAR_WORDS
 from backend.core.spoken.overlong import part_size, parts
 from backend.core.spoken.tokens import breaks_line, token_end
@@ -209,7 +209,8 @@ class WordStream:
         if english.has_figure(token) or token == "|":
             return True
         core = token.rstrip("\"'”’)»,!?;:").lstrip("\"'“‘(«")
-        return core.endswith(".") and core.lower().rstrip(".") in ABBREVIATIONS
+        word = core.lower().rstrip(".")
+        return core.endswith(".") and (word in ABBREVIATIONS or INITIALS.match(word) is not None)
 
     def _follows(self, end: int, final: bool) -> str | None:
         """The first telling sign after `end` on its line, "" at the line's end; None: it may yet come."""

@@ -38,6 +38,7 @@ def streamed(deltas: list[str], language: str = "en-US") -> list[Piece]:
         ("We are at No. 5 today. Come in.", ["We are at No. 5 today.", "Come in."]),
         ("Tea, fruit, etc. We have all.", ["Tea, fruit, etc.", "We have all."]),
         ("Acme Inc. Boston is near.", ["Acme Inc. Boston is near."]),
+        ("Write to P.O. Box 5. He is J.R. Hall.", ["Write to P.O. Box 5.", "He is J.R. Hall."]),
         ("At 9 a.m. on Monday. Come.", ["At 9 a.m. on Monday.", "Come."]),
         ("At 9 a.m. Monday. At 5 p.m. We close.", ["At 9 a.m. Monday.", "At 5 p.m.", "We close."]),
         ("It costs $3.50. Pi is 3.14159.", ["It costs $3.50.", "Pi is 3.14159."]),

@@ -37,8 +37,12 @@ def said(text: str, language: str = "en-US") -> str:
             "one half cup, three quarters inch, two and a half spoons, one and a half more",
         ),
         ("ratio 3:1, 16:9", "ratio three to one, sixteen to nine"),
+        ("2+2=4, 3 × 4, 10²", "two plus two equals four, three times four, ten squared"),
+        ("221B Baker St., a 4K screen", "two two one B Baker Street, a four K screen"),
+        ("Call 911, a 50/50 chance, §5", "Call nine one one, a fifty fifty chance, section five"),
+        ("4111 1111 1111", "four one one one, one one one one, one one one one"),
         ("blood pressure 120/80", "blood pressure one hundred twenty over eighty"),
-        ("5 x 3, 10x20, 3*4", "five by three, ten by twenty, three by four"),
+        ("5 x 3, 10x20, 3*4", "five by three, ten by twenty, three times four"),
         # Ranges.
         ("9-5, 10–20 and 100-200", "nine to five, ten to twenty and one hundred to two hundred"),
         ("from 1990-1995", "from nineteen ninety to nineteen ninety-five"),
@@ -120,6 +124,7 @@ def said(text: str, language: str = "en-US") -> str:
         ("No. 5 is ready. No. Never.", "number five is ready. No. Never."),
         ("FBI, PDFs, your PIN, NASA, OK", "F B I, P D F's, your PIN, NASA, okay"),
         ("the US and the U.S. too", "the U S and the U S too"),
+        ("P.O. Box 5, J.R.", "P O Box five, J R."),
         ("CALL US NOW", "CALL US NOW"),
         ("World War II", "World War two"),
         # Signs.
