@@ -74,6 +74,9 @@ class SimCall:
         self._answered, self._line_wanted, self._ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._stream: _Stream | None = None
         self._streamed = False
+        self._speaking = asyncio.Lock()  # what is to be spoken queues up
+        self._hushes = 0  # `speak` commands given before the last hush are not heard any more
+        self._hushed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._transfer_leg: dict[str, Any] | None = None
         self.conversation = Conversation(
@@ -248,7 +251,15 @@ class SimCall:
         self._must_talk()
         self._line_wanted.set()
         self._note("speak", text=text)
-        self._spawn(self._speak(text), "speak")
+        self._spawn(self._speak(text, self._hushes), "speak")
+
+    def stop_playback(self, which: str) -> None:
+        """The carrier's own voice falls silent, and what waits behind it is not said ("all") or now is."""
+        self._must_talk()
+        self._note("speak_stop")
+        if which == "all":
+            self._hushes += 1
+        self._hushed.set()
 
     def send_dtmf(self, digits: str) -> None:
         self._must_talk()
@@ -348,18 +359,23 @@ class SimCall:
             stream_params={"stream_url": stream.order.url},
         )
 
-    async def _speak(self, text: str) -> None:
+    async def _speak(self, text: str, hushes: int) -> None:
         try:
             pcm16 = await self._around.voice.announce(text)
         except SpeechError as error:
             log.error("speak: %s", error)
             pcm16 = b""
-        if self.state == "ended":
-            return
-        self._tell("call.speak.started")
-        self.conversation.line.announce(pcm16)
-        hung_up = await self._happens(self._ended, len(pcm16) / 2 / 8000)
-        self._tell("call.speak.ended", status="call_hangup" if hung_up else "completed")
+        async with self._speaking:
+            if self.state == "ended":
+                return
+            if hushes == self._hushes:
+                self._hushed.clear()
+                self._tell("call.speak.started")
+                self.conversation.line.announce(pcm16)
+                if await self._happens(self._hushed, len(pcm16) / 2 / 8000):
+                    self.conversation.line.hush()
+            # Telnyx has no word of its own for one that was stopped.
+            self._tell("call.speak.ended", status="call_hangup" if self._ended.is_set() else "completed")
 
     async def _bridge(self, leg: dict[str, Any]) -> None:
         self._tell("call.initiated", leg, direction="outgoing", state="bridging")

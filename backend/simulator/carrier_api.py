@@ -139,6 +139,9 @@ _ACTIONS: dict[str, Callable[[SimCall, Body], Result]] = {
     "streaming_start": _start_streaming,
     "streaming_stop": _plain(lambda call, body: call.stop_streaming()),
     "speak": _plain(lambda call, body: call.speak(_speak_text(body))),
+    "playback_stop": _plain(
+        lambda call, body: call.stop_playback(commands.choice(body, "stop", ("all", "current"), "all"))
+    ),
     "transfer": _plain(
         lambda call, body: call.transfer(
             commands.number(body, "to"),

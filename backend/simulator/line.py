@@ -101,6 +101,10 @@ class Line:
     def announcing(self) -> bool:
         return bool(self._announcement)
 
+    def hush(self) -> None:
+        """The carrier's own speech ends here."""
+        self._announcement.clear()
+
     def tick(self) -> Ticked:
         """20 ms pass."""
         events: list[LineEvent] = []

@@ -14,7 +14,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -42,13 +42,15 @@ class StackError(BackendError):
 
 @dataclass(frozen=True, slots=True)
 class StackConfig:
-    """Where things are. `speech_url`: a speech server that already runs, instead of one of our own."""
+    """Where things are. `speech_url`: a speech server that already runs, instead of one of our own.
+    `settings`: further ones of the backend, which win."""
 
     run_dir: Path
     agents_dir: Path
     speech_url: str | None = None
     speech_key: str | None = None
     ready_s: float = 60.0
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -181,6 +183,7 @@ class Stack:
             "AGENTS_DIR": str(self.config.agents_dir.resolve()),
             "API_KEY": self.api_key,
             "LOG_LEVEL": "INFO",
+            **self.config.settings,
         }
 
     @property

@@ -9,6 +9,7 @@ import wave
 
 import numpy as np
 import pytest
+import telnyx
 
 from backend.core.g711 import Codec
 from backend.simulator.orders import CallTimes
@@ -112,6 +113,26 @@ async def test_the_carriers_own_voice_is_heard_on_the_line_without_a_stream(stan
     wav = (await stand_in.http.get(f"/sim/calls/{ccid}/audio.wav")).content
     right = np.frombuffer(wav[44:], "<i2").reshape(-1, 2)[:, 1]
     assert np.count_nonzero(np.abs(right.astype(int)) > 150) / 8 == pytest.approx(300, abs=40)
+
+
+async def test_the_carriers_own_voice_can_be_cut_short(stand_in):
+    ccid = await stand_in.ring()
+    actions = stand_in.sdk.calls.actions
+    await actions.answer(ccid)
+    for text in ("one " * 60, "two " * 60):  # 18 s each
+        await actions.speak(ccid, payload=text, voice="female")
+    await stand_in.webhooks.wait("call.speak.started")
+    await actions.stop_playback(ccid, stop="all")
+    ended = await stand_in.webhooks.wait("call.speak.ended", count=2)
+    assert ended.payload["status"] == "completed"
+    assert stand_in.webhooks.types().count("call.speak.started") == 1, "what waited is dropped"
+    with pytest.raises(telnyx.UnprocessableEntityError):
+        await actions.stop_playback(ccid, stop="now")
+    await actions.speak(ccid, payload="sorry", voice="female")
+    await stand_in.webhooks.wait("call.speak.ended", count=3)
+    await stand_in.http.post(f"/sim/calls/{ccid}/hangup")
+    call = await stand_in.ended(ccid)
+    assert call["record"]["duration_ms"] < 8_000
 
 
 async def test_a_call_that_gets_no_media_still_has_a_clock(start):
