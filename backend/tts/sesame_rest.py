@@ -18,16 +18,9 @@ from backend.core.speech import RouteName, Sound
 from backend.core.wav import WavError, WavReader
 from backend.errors import SpeechError, SpeechFailure
 from backend.tts.http import error_body, failure, let_go, make_client, patience, send, shown, within
+from backend.tts.sesame_refusals import failure_of
 
 _MAX_JSON_BYTES = 64 << 20  # ten minutes of speech
-_KNOWN_FAILURES: dict[str, SpeechFailure] = {
-    "bad_request": "bad_request",
-    "busy": "busy",
-    "out_of_memory": "out_of_memory",
-    "generation_failed": "generation_failed",
-    "not_ready": "not_ready",
-    "unauthorized": "unauthorized",
-}
 _BY_STATUS: dict[int, SpeechFailure] = {
     401: "unauthorized", 403: "unauthorized", 404: "unreachable", 405: "unreachable", 429: "busy",
     502: "unreachable", 503: "busy", 504: "unreachable",
@@ -55,6 +48,7 @@ class SesameRestService:
     ) -> None:
         """`url` is the server's `/generate`; `settings` go into every request (temperature, voice, …)."""
         self.name, self.url = name, url
+        self._key_setting = "SESAME_FALLBACK_API_KEY" if name == "sesame_fallback" else "SESAME_API_KEY"
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._settings = {"speaker_id": speaker_id, **(settings or {})}
         self._http, self._given = http, http is not None
@@ -180,12 +174,12 @@ class SesameRestService:
         """What a refusal says, in the server's own words where it has any."""
         words = reply if isinstance(reply, dict) else {}
         code = str(words.get("error", ""))
-        reason = _KNOWN_FAILURES.get(code, otherwise)
+        said = str(words.get("message") or words.get("detail") or code or "no reason given")[:300]
+        reason = failure_of(code, said, otherwise)
         if reason == "unauthorized":
-            return self._error(reason, f"the key was refused ({where}): check SESAME_API_KEY")
+            return self._error(reason, f"the key was refused ({where}): check {self._key_setting}")
         if reason == "unreachable":
             return self._error(reason, f"no speech server answers there ({where})")
-        said = str(words.get("message") or words.get("detail") or code or "no reason given")[:300]
         return self._error(reason, f"{where + ': ' if where else ''}{said}")
 
     def _failed(self, error: Exception) -> SpeechError:

@@ -21,6 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from backend.core.speech import RouteName, Sound
 from backend.errors import SpeechError, SpeechFailure
+from backend.tts.sesame_refusals import failure_of
 
 log = logging.getLogger(__name__)
 # websockets would write every header, the key among them, into a debug log.
@@ -32,13 +33,6 @@ _MAX_MESSAGE_BYTES = 1 << 20
 _QUEUED_MESSAGES = (
     64  # unread chunks held here before the server is made to wait: 13 s of speech at the default size
 )
-_KNOWN_FAILURES: dict[str, SpeechFailure] = {
-    "bad_request": "bad_request",
-    "busy": "busy",
-    "out_of_memory": "out_of_memory",
-    "generation_failed": "generation_failed",
-    "not_ready": "not_ready",
-}
 
 
 class SesameWebSocketService:
@@ -190,11 +184,8 @@ class SesameWebSocketService:
         if about is not None and about != request_id:
             return False
         if "error" in reply:
-            code = str(reply["error"])
-            known = _KNOWN_FAILURES.get(code)
-            raise self._error(
-                known or "generation_failed", f"{code}: {reply.get('message', 'no reason given')}"
-            )
+            code, told = str(reply["error"]), str(reply.get("message", "no reason given"))
+            raise self._error(failure_of(code, told, "generation_failed"), f"{code}: {told}")
         if reply.get("done"):
             told_ms = reply.get("first_audio_ms")
             self.server_first_audio_ms = float(told_ms) if isinstance(told_ms, int | float) else None

@@ -99,11 +99,19 @@ async def test_a_server_that_refuses_the_format_is_asked_without_it_from_then_on
 @pytest.mark.parametrize(
     ("response", "reason", "hint"),
     [
-        (httpx.Response(401, json={"error": "unauthorized"}), "unauthorized", "SESAME_API_KEY"),
+        (httpx.Response(401, json={"error": "unauthorized"}), "unauthorized", "SESAME_FALLBACK_API_KEY"),
         (
             httpx.Response(400, json={"error": "bad_request", "message": "text is empty"}),
             "bad_request",
             "empty",
+        ),
+        (
+            httpx.Response(
+                400,
+                json={"error": "bad_request", "message": "voice 'nora' is not known here; the voices are: a"},
+            ),
+            "unknown_voice",
+            "'nora'",
         ),
         (httpx.Response(404, text="no such pod"), "unreachable", "404"),
         (httpx.Response(502, text="<html>"), "unreachable", "502"),

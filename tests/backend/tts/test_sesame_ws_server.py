@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from backend.errors import SpeechError
+from backend.tts.sesame_rest import SesameRestService
 from backend.tts.sesame_ws import SesameWebSocketService
 
 KEY = "open sesame"
@@ -119,6 +120,18 @@ async def test_a_request_the_server_refuses_leaves_the_connection_usable(port: i
     assert await spoken(service, "Hello.")
     assert service._connection is connection
     await service.aclose()
+
+
+async def test_a_voice_the_server_does_not_know_is_told_apart(port: int) -> None:
+    nora = {"voice": "nora"}
+    for service in (
+        SesameWebSocketService(f"ws://127.0.0.1:{port}/ws/generate", api_key=KEY, settings=nora),
+        SesameRestService(f"http://127.0.0.1:{port}/generate", api_key=KEY, settings=nora),
+    ):
+        with pytest.raises(SpeechError, match="voice 'nora' is not known here; the voices are: ") as caught:
+            await anext(service.speak("Hello."))
+        assert caught.value.reason == "unknown_voice"
+        await service.aclose()
 
 
 async def test_a_wrong_key_says_which_setting(port: int) -> None:
