@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,14 @@ log = logging.getLogger(__name__)
 
 _FIRST_LOOK_S = 3.0
 _AFTER_BUG_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What a route needs and has not: what is wrong, and what to do."""
+
+    what: str
+    remedy: str
 
 
 class SpeechRoutes:
@@ -74,6 +83,10 @@ class SpeechRoutes:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection and stop looking, also where looking never began."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -103,9 +116,9 @@ class SpeechRoutes:
         plans: list[RoutePlan] = []
         taken: dict[RouteName, list[str]] = {}
         problems: list[str] = []
-        for name in self._wishes(agent):
-            if problem := self._problem(name, agent):
-                problems.append(problem)
+        for name in self.wishes(agent):
+            if lack := self.lack(name, agent):
+                problems.append(f"{name}: {lack.what}")
             elif name in ROUTES:
                 plans += self._pod_plans(name, agent, taken, count=count and not plans)
             else:
@@ -146,8 +159,8 @@ class SpeechRoutes:
 
     # --- which routes ----------------------------------------------------------------------------------
 
-    def _wishes(self, agent: Agent) -> list[RouteName]:
-        """What the agent asks for, in order, each once."""
+    def wishes(self, agent: Agent) -> list[RouteName]:
+        """What the agent asks for, in order, each once; the carrier's own voice is left out."""
         first: RouteName
         if agent.tts_provider == "elevenlabs":
             first = "elevenlabs" if agent.use_websocket_tts else "elevenlabs_rest"
@@ -158,24 +171,36 @@ class SpeechRoutes:
         wishes: list[RouteName] = [first, *agent.tts_fallbacks]
         return [name for name in dict.fromkeys(wishes) if name != "telnyx"]
 
-    def _problem(self, name: RouteName, agent: Agent) -> str | None:
+    def lack(self, name: RouteName, agent: Agent) -> Lack | None:
         """Why a route cannot be had; None when it can."""
         settings = self._settings
         if name.startswith("sesame") and not settings.sesame_enabled:
-            return f"{name}: SESAME_ENABLED is false"
+            return Lack("SESAME_ENABLED is false", "set SESAME_ENABLED=true")
         if name in ROUTES and not settings.sesame_self_hosted:
-            return f"{name}: SESAME_SELF_HOSTED is false"
+            return Lack("SESAME_SELF_HOSTED is false", "set SESAME_SELF_HOSTED=true")
+        if name == "sesame_hosted" and settings.sesame_self_hosted:
+            return Lack("SESAME_SELF_HOSTED is true", "set SESAME_SELF_HOSTED=false and SESAME_URL")
         if name == "sesame_hosted" and not settings.sesame_url:
-            return f"{name}: SESAME_URL is not set, and SESAME_SELF_HOSTED is false"
+            return Lack("SESAME_URL is not set, and SESAME_SELF_HOSTED is false", "set SESAME_URL")
         if name == "sesame_fallback" and not settings.sesame_fallback_enabled:
-            return f"{name}: SESAME_FALLBACK_ENABLED is false"
+            remedy = "set SESAME_FALLBACK_ENABLED=true" + (
+                "" if settings.sesame_fallback_url else " and SESAME_FALLBACK_URL"
+            )
+            return Lack("SESAME_FALLBACK_ENABLED is false", remedy)
         if name == "sesame_fallback" and not settings.sesame_fallback_url:
-            return f"{name}: SESAME_FALLBACK_URL is not set"
+            return Lack("SESAME_FALLBACK_URL is not set", "set SESAME_FALLBACK_URL")
         if name.startswith("elevenlabs") and not self._elevenlabs_key:
-            return f"{name}: ELEVENLABS_API_KEY is not set"
+            return Lack("ELEVENLABS_API_KEY is not set", "set ELEVENLABS_API_KEY")
         if name.startswith("elevenlabs") and agent.elevenlabs_settings.voice_id is None:
-            return f"{name}: elevenlabs_settings.voice_id is not set"
+            what = "elevenlabs_settings.voice_id is not set"
+            return Lack(what, "set elevenlabs_settings.voice_id in the agent's file")
         return None
+
+    def everywhere(self, name: RouteName, agent: Agent) -> list[RoutePlan]:
+        """One route to every server it leads to, whatever is known of them. It must not be lacking."""
+        if name in ROUTES:
+            return [self._pod_plan(name, agent, url) for url in self.pods.urls]
+        return [self._plan(name, agent)]
 
     def _tell(self, agent: Agent, problems: Sequence[str], plans: Sequence[RoutePlan]) -> None:
         if self._told.get(agent.id, ()) == (told := tuple(problems)):
@@ -201,9 +226,11 @@ class SpeechRoutes:
             mine.append(url)
         taken[name] = mine
         for url in mine:
-            yield RoutePlan(
-                RouteKey(name, url), _sesame_voice(agent), partial(self._pod_route, name, agent, url)
-            )
+            yield self._pod_plan(name, agent, url)
+
+    def _pod_plan(self, name: RouteName, agent: Agent, url: str) -> RoutePlan:
+        make = partial(self._pod_route, name, agent, url)
+        return RoutePlan(RouteKey(name, url), _sesame_voice(agent), make)
 
     def _plan(self, name: RouteName, agent: Agent) -> RoutePlan:
         key = self._key(name)
@@ -288,8 +315,8 @@ class SpeechRoutes:
     def _keys(self) -> list[RouteKey]:
         keys: dict[RouteKey, None] = {}
         for agent in self._agents():
-            for name in self._wishes(agent):
-                if self._problem(name, agent) is None:
+            for name in self.wishes(agent):
+                if self.lack(name, agent) is None:
                     servers = self.pods.urls if name in ROUTES else (self._key(name).server,)
                     keys |= dict.fromkeys(RouteKey(name, server) for server in servers)
         return list(keys)
@@ -307,18 +334,18 @@ class SpeechRoutes:
                 continue
             if key.name == "sesame_hosted" and self._board.health([key])[0].state == "up":
                 continue  # asking again and again would keep awake what is paid for by the hour
-            agent = next(agent for agent in self._agents() if key.name in self._wishes(agent))
+            agent = next(agent for agent in self._agents() if key.name in self.wishes(agent))
             yield Probe((key,), self._connecting(self._plan(key.name, agent)))
 
     def _pods_wanted(self) -> bool:
-        return any(name in ROUTES for agent in self._agents() for name in self._wishes(agent))
+        return any(name in ROUTES for agent in self._agents() for name in self.wishes(agent))
 
     def _voices(self) -> Collection[str]:
         return {
             agent.elevenlabs_settings.voice_id
             for agent in self._agents()
             if agent.elevenlabs_settings.voice_id is not None
-            and any(name.startswith("elevenlabs") for name in self._wishes(agent))
+            and any(name.startswith("elevenlabs") for name in self.wishes(agent))
         }
 
     def _voice_look(self, voice_id: str) -> Callable[[], Awaitable[str]]:

@@ -16,10 +16,11 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from backend.core.percentile import percentile
 from backend.errors import BackendError
 from backend.simulator.call_run import run_inbound
 from backend.simulator.outcome import judge, write_outcome
-from backend.simulator.report import CallReport, Expected, chunk_to_frame_ms, percentile
+from backend.simulator.report import CallReport, Expected, chunk_to_frame_ms
 from backend.simulator.sample_scripts import read_script
 from backend.simulator.stack import BACKEND_NUMBER, Stack, StackConfig
 

@@ -263,9 +263,13 @@ class RouteBoard:
         return route
 
 
+def advice(reason: str, said: str) -> str:
+    """A failure in a sentence an operator can act on; `said`: what the route itself said of it."""
+    return f"{_ADVICE.get(reason, 'Fails')} ({said})."
+
+
 def _advice(known: _Known) -> str:
-    advice = _ADVICE.get(known.breaker.reason or "", "Fails")
-    return f"{advice} ({known.problem})."
+    return advice(known.breaker.reason or "", known.problem)
 
 
 def _blend(before: float | None, now: float) -> float:

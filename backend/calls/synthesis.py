@@ -6,6 +6,7 @@ For what is made before it is wanted; who speaks to a caller who waits is `voice
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import numpy as np
@@ -28,21 +29,17 @@ async def synthesise(route: SpeechRoute, spoken: str, *, before: str = "") -> by
     """What the route makes of `spoken`, as μ-law at 8 kHz. Raises SpeechError."""
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            pcm16_8k, ulaw = await _collect(route, spoken, before)
+            sounds = await _collect(route, spoken, before)
     except TimeoutError as error:
         raise _error(route, "timeout", f"not finished within {_TIMEOUT_S:g} s") from error
-    if not pcm16_8k:
-        raise _error(route, "no_audio", "gave no sound")
-    if (problem := SoundCheck().push(pcm16_8k)) is not None:
-        raise _error(route, "no_audio", f"gave no speech: {problem}")
+    pcm16_8k, ulaw = await for_the_line(route, sounds)
     first, end = _voiced(pcm16_8k)
     if first >= end:
         raise _error(route, "no_audio", "gave silence")
     return ulaw[max(0, first - _LEAD_MS * BYTES_PER_MS) : end + _TRAIL_MS * BYTES_PER_MS]
 
 
-async def _collect(route: SpeechRoute, spoken: str, before: str) -> tuple[bytes, bytes]:
-    """The sound as PCM and as μ-law; what comes as μ-law stays as it is."""
+async def _collect(route: SpeechRoute, spoken: str, before: str) -> list[Sound]:
     sounds: list[Sound] = []
     lasts_ms = 0.0
     async with aclosing(route.speak(spoken, before=before)) as stream:
@@ -51,6 +48,21 @@ async def _collect(route: SpeechRoute, spoken: str, before: str) -> tuple[bytes,
             lasts_ms += sound.duration_ms
             if lasts_ms > _MOST_MS:
                 raise _error(route, "protocol", f"speaks for over {_MOST_MS / 1000:g} s")
+    return sounds
+
+
+async def for_the_line(route: SpeechRoute, sounds: Sequence[Sound]) -> tuple[bytes, bytes]:
+    """A whole request's sound at 8 kHz, as PCM and as μ-law. Raises SpeechError when it is no speech."""
+    pcm16_8k, ulaw = await _converted(route, sounds)
+    if not pcm16_8k:
+        raise _error(route, "no_audio", "gave no sound")
+    if (problem := SoundCheck().push(pcm16_8k)) is not None:
+        raise _error(route, "no_audio", f"gave no speech: {problem}")
+    return pcm16_8k, ulaw
+
+
+async def _converted(route: SpeechRoute, sounds: Sequence[Sound]) -> tuple[bytes, bytes]:
+    """What comes as μ-law stays as it is."""
     data = b"".join(sound.data for sound in sounds)
     if not data:
         return b"", b""

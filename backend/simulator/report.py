@@ -7,12 +7,12 @@ the call's media started.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from backend.core.percentile import percentile
 from backend.simulator.wordcount import WordErrors, word_errors
 
 Severity = Literal["hard", "latency"]
@@ -201,14 +201,6 @@ def build_report(line: Mapping[str, Any], call: Mapping[str, Any], expected: Exp
         ending=ending,
         verdicts=verdicts,
     )
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Linear between the two nearest values, as NumPy has it. Raises IndexError on no values."""
-    ranked = sorted(values)
-    place = (len(ranked) - 1) * percent / 100
-    below, above = ranked[math.floor(place)], ranked[math.ceil(place)]
-    return below + (above - below) * (place % 1)
 
 
 def answer_p50_ms(answers: Iterable[Answer]) -> float | None:

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from backend.core.percentile import percentile
 from backend.simulator.call_run import Moment
-from backend.simulator.report import Answer, CallReport, Span, chunk_to_frame_ms, percentile
+from backend.simulator.report import Answer, CallReport, Span, chunk_to_frame_ms
 from backend.simulator.wordcount import word_errors
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from backend.simulator.report import Expected, Verdict, build_report, percentile
+from backend.simulator.report import Expected, Verdict, build_report
 
 GREETING = "Hello, this is the front desk."
 OFFER = "We have Tuesday at 2 p.m., or Wednesday at ten."
@@ -169,11 +166,6 @@ def test_no_answers_at_all_is_not_fast(line: dict[str, Any], call: dict[str, Any
     judged = verdict(line, call, "first sound")
     assert not judged.ok
     assert judged.figure == "never"
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.integers(0, 100))
-def test_percentiles_are_those_of_numpy(values: list[float], percent: int) -> None:
-    assert percentile(values, percent) == pytest.approx(float(np.percentile(values, percent)), abs=1e-6)
 
 
 def test_a_caller_who_gave_up_breaks_it(line: dict[str, Any], call: dict[str, Any]) -> None:
