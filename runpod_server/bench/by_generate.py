@@ -23,7 +23,7 @@ _TEMPERATURE, _TOP_K = 0.9, 50
 _GAUGED_FRAMES = 2
 _FEWEST_FRAMES = 4
 _COMPARED_POSITIONS = 512
-_PATIENCE = 2.0  # times the time that was meant for it
+_PATIENCE = 3.0  # times the time that was meant for it
 
 
 class ByGenerate:
