@@ -37,6 +37,8 @@ PREPARED = "prepared"
 _SOUR_MS = 8_000.0  # a route that failed this call is not asked again for so long, while there is another
 _EAR_MS = 6_000.0  # of the end of what was said
 _LEAST_EAR_MS, _MOST_EAR_MS = 200.0, 1_000.0
+_EAR_MARGIN_MS = 150.0
+_FEW_WORDS = 3.0
 _BEFORE_CHARACTERS = 300
 _DISCARD_S = 2.0
 
@@ -308,7 +310,7 @@ class Voice:
         if self._prepared is not None:
             self._prepared.note(piece)
         weight = round(spoken_weight(piece))
-        self._board.learn(plan.key, plan.voice_id, characters=weight, ms=ending(request.pcm16_8k).voiced_ms)
+        self._board.learn(plan.key, plan.voice_id, characters=weight, ms=ending(request.pcm16_8k).speech_ms())
 
     # --- what was said ---------------------------------------------------------------------------------
 
@@ -323,7 +325,7 @@ class Voice:
             return said
         kept_ms = request.sound_ms - out.take_back(request.sound_ms - end.border_ms)
         rate = self._board.rate_ms_per_char(request.plan.key, request.plan.voice_id)
-        expected = said_by_duration(piece, min(kept_ms, end.voiced_ms), rate or MS_PER_CHARACTER)
+        expected = said_by_duration(piece, end.speech_ms(kept_ms), rate or MS_PER_CHARACTER)
         by_ear = await self._listen(request, piece, kept_ms, expected, out)
         if by_ear is not None:
             return by_ear
@@ -339,7 +341,10 @@ class Voice:
             return None
         kept = request.pcm16_8k[: round(kept_ms * 8) * 2]
         tail = kept[-round(_EAR_MS * 8) * 2 :]
-        patience_ms = min(max(_LEAST_EAR_MS, out.lead_ms() - self._patience.switch_ms), _MOST_EAR_MS)
+        free_ms = out.lead_ms() - self._patience.switch_ms - _EAR_MARGIN_MS
+        if free_ms < _LEAST_EAR_MS and expected < _FEW_WORDS:
+            return None  # so early the clock is as good, and the line is running dry
+        patience_ms = min(max(_LEAST_EAR_MS, free_ms), _MOST_EAR_MS)
         try:
             async with asyncio.timeout(patience_ms / 1000):
                 recognised = await self._ears.transcribe(tail)

@@ -6,6 +6,7 @@ All counts are of whole words of the piece, from its first.
 from __future__ import annotations
 
 import audioop
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,8 +131,13 @@ def _whole_words(piece: Piece, script: Sequence[tuple[str, int]], end: int, hear
 class Ending:
     """How a stretch of speech breaks off, in milliseconds from its start."""
 
+    begins_ms: float  # its first sound
     voiced_ms: float  # its last sound
     border_ms: float  # its last pause: before it, no word is cut
+
+    def speech_ms(self, until_ms: float = math.inf) -> float:
+        """From the first sound to the last, as far as that is kept."""
+        return max(0.0, min(self.voiced_ms, until_ms) - self.begins_ms)
 
 
 _STEP_MS = 10
@@ -147,12 +153,13 @@ def ending(pcm16_8k: bytes) -> Ending:
     loudness = [audioop.rms(pcm16_8k[at : at + step], 2) for at in range(0, len(pcm16_8k) - step + 1, step)]
     limit = max(_SILENT_BELOW, _QUIETER * max(loudness, default=0))
     voiced = next((at + 1 for at in range(len(loudness) - 1, -1, -1) if loudness[at] > limit), 0)
-    voiced_ms = float(voiced * _STEP_MS)
+    begins = next((at for at, each in enumerate(loudness) if each > limit), 0)
+    begins_ms, voiced_ms = float(begins * _STEP_MS), float(voiced * _STEP_MS)
     if len(loudness) - voiced >= _PAUSE_STEPS:
-        return Ending(voiced_ms, voiced_ms)
+        return Ending(begins_ms, voiced_ms, voiced_ms)
     quiet = 0
     for at in range(voiced - 1, max(0, voiced - int(_LOOK_BACK_MS / _STEP_MS)) - 1, -1):
         quiet = quiet + 1 if loudness[at] <= limit else 0
         if quiet == _PAUSE_STEPS:
-            return Ending(voiced_ms, float((at + 1) * _STEP_MS))
-    return Ending(voiced_ms, voiced_ms)
+            return Ending(begins_ms, voiced_ms, float((at + 1) * _STEP_MS))
+    return Ending(begins_ms, voiced_ms, voiced_ms)

@@ -19,7 +19,7 @@ class HeardLine:
         self._loop = asyncio.get_running_loop()
         self._began_s = self._loop.time()
         self._end_s = 0.0
-        self._heard = bytearray()
+        self._heard, self._spoken = bytearray(), bytearray()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.gaps_ms: list[float] = []
         """Silences in which the line had run dry, after the first sound."""
@@ -44,6 +44,7 @@ class HeardLine:
             self.gaps_ms.append(gap_s * 1000)
             self._heard += b"\xff" * round(gap_s * 8000)
         self._heard += ulaw
+        self._spoken += ulaw
         self._end_s = max(now_s, self._end_s) + len(ulaw) / 8000
 
     def _return(self, name: str) -> None:
@@ -54,6 +55,11 @@ class HeardLine:
     def heard(self) -> bytes:
         """What the caller heard from the first sound on, int16 at 8 kHz."""
         return audioop.ulaw2lin(bytes(self._heard), 2)
+
+    @property
+    def spoken(self) -> bytes:
+        """The same without the gaps."""
+        return audioop.ulaw2lin(bytes(self._spoken), 2)
 
     def close(self) -> None:
         """Return no more marks."""

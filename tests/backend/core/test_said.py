@@ -118,6 +118,7 @@ def test_speech_that_breaks_off_is_cut_at_its_last_pause() -> None:
 def test_without_a_pause_nearby_it_is_cut_where_it_ends() -> None:
     end = ending(_speech((100, 0), (900, 8000)))
     assert end.voiced_ms == end.border_ms == 1000
+    assert (end.begins_ms, end.speech_ms(), end.speech_ms(600)) == (100, 900, 500)
 
 
 @pytest.mark.parametrize("pcm16", [b"", bytes(16), bytes(16_000), b"\x01"])
