@@ -266,6 +266,9 @@ def run_server(**overrides: object) -> None:
         logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)-7s %(message)s")
         for chatty in ("uvicorn", "uvicorn.error"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+        # Where it is installed, transformers imports it, and it tells of kernels for other machines.
+        for chatty in ("torchao", "torch.utils._pytree"):
+            logging.getLogger(chatty).setLevel(logging.ERROR)
         with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
             runner.run(_serve_until_signal(settings))
     except StartError as error:

@@ -116,4 +116,4 @@ class VoicesUnavailable(SpeechError):
     """Voices cannot be kept here: no VOICES_DIR, a full disk."""
 
     code = "voices_unavailable"
-    http_status = 500
+    http_status = 507

@@ -87,7 +87,7 @@ async def test_without_voices_dir_it_says_what_to_set(server) -> None:
         listed = (await http.get("/voices")).json()
         assert (listed["voices"], listed["writable"]) == ([], False)
         refused = await http.post("/voices", **form())
-        assert (refused.status_code, refused.json()["error"]) == (500, "voices_unavailable")
+        assert (refused.status_code, refused.json()["error"]) == (507, "voices_unavailable")
         assert "VOICES_DIR" in refused.json()["message"]
 
 
