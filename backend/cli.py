@@ -1,4 +1,4 @@
-"""The command line, `voice-agent`: serve, demo, simulate, check agents.
+"""The command line, `voice-agent`: serve, demo, simulate, check agents, measure speech.
 
 Exit status: 0 all right, 1 something did not hold or cannot be done (one sentence says what), 2 wrong usage,
 130 interrupted. A user's mistake never shows a traceback.
@@ -22,6 +22,7 @@ from backend import __version__
 from backend.core.agent import Agent
 from backend.core.urls import check_http_url
 from backend.errors import BackendError, ConfigError
+from backend.latency import DEFAULT_TEXT
 from backend.settings import Settings, load_settings
 from backend.simulator.call_run import Evidence, run_inbound, run_outbound
 from backend.simulator.demo import run_demo
@@ -137,6 +138,27 @@ def simulate(
         return 1 if report.broken(lenient_latency=lenient_latency) else 0
 
     raise typer.Exit(_run(console, call()))
+
+
+@app.command()
+def latency(
+    agent: Annotated[str | None, typer.Option(help="Only its routes: an agent's id, name or file.")] = None,
+    route: Annotated[list[str] | None, typer.Option(help="Only this route; may be given again.")] = None,
+    runs: Annotated[int, typer.Option(help="How often each route is asked.")] = 10,
+    text: Annotated[str, typer.Option(help="What is spoken.")] = DEFAULT_TEXT,
+    out: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("latency-out"),
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON last.")] = False,
+) -> None:
+    """Measure every speech route that is set up: connecting, first sound, all of it."""
+    from backend.latency.session import run_latency
+
+    console, settings = _console(), _settings()
+    known = _AgentsOf(settings.agents_dir)
+    work = run_latency(
+        console, settings, known.all(), agent=None if agent is None else known.find(agent),
+        routes=route or [], runs=runs, text=text, out=out, as_json=as_json,
+    )  # fmt: skip
+    raise typer.Exit(_run(console, work))
 
 
 @agents_app.command("check")

@@ -6,7 +6,7 @@ For what is made before it is wanted; who speaks to a caller who waits is `voice
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 import numpy as np
@@ -29,7 +29,7 @@ async def synthesise(route: SpeechRoute, spoken: str, *, before: str = "") -> by
     """What the route makes of `spoken`, as μ-law at 8 kHz. Raises SpeechError."""
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            sounds = await _collect(route, spoken, before)
+            sounds = await collect(route, spoken, before=before)
     except TimeoutError as error:
         raise _error(route, "timeout", f"not finished within {_TIMEOUT_S:g} s") from error
     pcm16_8k, ulaw = await for_the_line(route, sounds)
@@ -39,11 +39,19 @@ async def synthesise(route: SpeechRoute, spoken: str, *, before: str = "") -> by
     return ulaw[max(0, first - _LEAD_MS * BYTES_PER_MS) : end + _TRAIL_MS * BYTES_PER_MS]
 
 
-async def _collect(route: SpeechRoute, spoken: str, before: str) -> list[Sound]:
+async def collect(
+    route: SpeechRoute,
+    spoken: str,
+    *,
+    before: str = "",
+    heard: Callable[[Sound], None] = lambda sound: None,
+) -> list[Sound]:
+    """All its sound, of bounded length; `heard` is told of each chunk as it comes. Raises SpeechError."""
     sounds: list[Sound] = []
     lasts_ms = 0.0
     async with aclosing(route.speak(spoken, before=before)) as stream:
         async for sound in stream:
+            heard(sound)
             sounds.append(sound)
             lasts_ms += sound.duration_ms
             if lasts_ms > _MOST_MS:
@@ -57,7 +65,7 @@ async def for_the_line(route: SpeechRoute, sounds: Sequence[Sound]) -> tuple[byt
     if not pcm16_8k:
         raise _error(route, "no_audio", "gave no sound")
     if (problem := SoundCheck().push(pcm16_8k)) is not None:
-        raise _error(route, "no_audio", f"gave no speech: {problem}")
+        raise _error(route, "noise", f"gave no speech: {problem}")
     return pcm16_8k, ulaw
 
 
