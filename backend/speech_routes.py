@@ -16,10 +16,9 @@ from typing import Any
 from pydantic import SecretStr
 
 from backend.calls.pods import ROUTES, Pods
-from backend.calls.ports import SpeechRoute
+from backend.calls.ports import RoutePlan, SpeechRoute
 from backend.calls.probes import Probe, Probes
 from backend.calls.route_board import RouteBoard
-from backend.calls.route_plan import RoutePlan
 from backend.core.agent import Agent
 from backend.core.health import RouteHealth, RouteKey
 from backend.core.speech import RouteName

@@ -27,10 +27,9 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 
-from backend.calls.ports import PreparedVoice
+from backend.calls.ports import PreparedVoice, RoutePlan
 from backend.calls.prepare import Preparer
 from backend.calls.route_board import RouteBoard
-from backend.calls.route_plan import RoutePlan
 from backend.calls.speaker import Speaker
 from backend.calls.voice import Voice
 from backend.core.agent import Agent

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from backend.calls.route_board import RouteBoard
-from backend.calls.route_plan import RoutePlan
 from backend.core.agent import Agent
+from backend.core.health import RouteKey
 from backend.core.records import CallRecord, CallState, Direction, TurnRecord, TurnTimings
 from backend.core.speech import Piece, RouteName, Sound
 
@@ -34,6 +34,16 @@ class SpeechRoute(Protocol):
 
     async def aclose(self) -> None:
         """Let go of everything, within a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePlan:
+    """A route a call may use. `make` gives an adapter of the call's own, not yet connected."""
+
+    key: RouteKey
+    voice_id: str
+    """Whose voice, as far as its sound goes: for calibration and for prepared prompts."""
+    make: Callable[[], SpeechRoute]
 
 
 class Transcriber(Protocol):

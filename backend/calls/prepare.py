@@ -12,9 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from backend.calls.ports import Clock, SpeechRoute
+from backend.calls.ports import Clock, RoutePlan, SpeechRoute
 from backend.calls.prepared_voice import PreparedVoice
-from backend.calls.route_plan import RoutePlan
 from backend.calls.synthesis import synthesise
 from backend.core.agent import Agent
 from backend.core.prompts import StaticPiece, own_texts, prompt_key, static_pieces, voice_of

@@ -7,7 +7,7 @@ import audioop
 import logging
 from collections.abc import AsyncGenerator
 
-from backend.calls.route_plan import RoutePlan
+from backend.calls.ports import RoutePlan
 from backend.core.g711 import RATE_HZ, Codec
 from backend.core.resample import Resampler
 from backend.core.sound_check import SoundCheck

@@ -12,10 +12,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from backend.calls.ports import Clock, PreparedVoice, SpeechRoute, Transcriber
+from backend.calls.ports import Clock, PreparedVoice, RoutePlan, SpeechRoute, Transcriber
 from backend.calls.request import Request
 from backend.calls.route_board import RouteBoard
-from backend.calls.route_plan import RoutePlan
 from backend.core.failover import Patience, Watch, counts_against_route
 from backend.core.g711 import Codec
 from backend.core.health import RouteKey

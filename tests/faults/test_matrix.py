@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from backend.calls.ports import SpeechRoute
+from backend.calls.ports import RoutePlan, SpeechRoute
 from backend.calls.route_board import RouteBoard
-from backend.calls.route_plan import RoutePlan
 from backend.calls.speaker import Speaker, Utterance
 from backend.calls.voice import Voice
 from backend.core.failover import Patience

@@ -9,9 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from backend.calls.manager import CallManager
-from backend.calls.ports import CallParts
+from backend.calls.ports import CallParts, RoutePlan
 from backend.calls.route_board import RouteBoard
-from backend.calls.route_plan import RoutePlan
 from backend.core.agent import Agent
 from backend.core.health import RouteKey
 from backend.core.records import CallState, Direction, TurnTimings

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from backend.calls import prepare as prepare_module
+from backend.calls.ports import RoutePlan
 from backend.calls.prepare import Preparer
 from backend.calls.prepared_voice import PreparedVoice
-from backend.calls.route_plan import RoutePlan
 from backend.core.agent import Agent
 from backend.core.agent_text import parse_agent
 from backend.core.health import RouteKey
