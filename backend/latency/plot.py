@@ -70,7 +70,7 @@ def _panel(axes: Axes, found: Sequence[Measured], heading: str, name: str) -> No
 
 def _scale(axes: Axes, values: Sequence[float]) -> bool:
     """From nought, unless that would push most into a corner. → whether it is logarithmic."""
-    lowest, highest = max(min(values, default=0.1), 0.1), max(values, default=1.0)
+    lowest, highest = max(min(values, default=0.1), 0.1), max([*values, 0.1])
     logarithmic = highest > _FAR_APART * lowest
     # Room for the figures at the end of a row.
     if logarithmic:

@@ -147,3 +147,22 @@ def test_preparing_needs_a_speech_server(tmp_path: Path, monkeypatch: pytest.Mon
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setenv("SESAME_SELF_HOSTED_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
         assert "did not answer" in told(run("prompts", "prepare", "--agent", "reminder"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--runs", "0"), "--runs 0: give a number from 1 to 1000"),
+        (("--agent", "nobody"), "there is no agent nobody; known are"),
+        (("--route", "sesame"), "--route sesame: there is no such route; choose from sesame_ws, "),
+        (("--route", "elevenlabs"), "no speech route is configured that could be measured: elevenlabs: set "),
+        (("--text", "***"), "--text: there is nothing in it that can be spoken"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTS_DIR", str(AGENTS))
+    monkeypatch.delenv("ELEVENLABS_API_KEY", raising=False)
+    assert sentence in told(run("latency", "--out", tmp_path / "out", *arguments))
+    assert not (tmp_path / "out").exists()

@@ -55,11 +55,7 @@ def settings_for(server: FaultyServer) -> Settings:
         "sesame_rest": {"sesame_self_hosted_url": base.removesuffix("/generate")},
         "sesame_fallback": {"sesame_fallback_enabled": True, "sesame_fallback_url": base},
         "sesame_hosted": {"sesame_self_hosted": False, "sesame_url": base},
-        "elevenlabs": {"elevenlabs_base_url": base},
-        "elevenlabs_rest": {"elevenlabs_base_url": base},
     }
-    keys = {
-        "sesame_api_key": "secret-ours", "elevenlabs_api_key": "secret-theirs",
-        "sesame_fallback_api_key": "secret-other",
-    }  # fmt: skip
-    return load_settings(None, **keys, **given[server.service])
+    vendor = {"elevenlabs_base_url": base, "elevenlabs_api_key": "secret-theirs"}
+    keys = {"sesame_api_key": "secret-ours", "sesame_fallback_api_key": "secret-other"}
+    return load_settings(None, **keys, **given.get(server.service, vendor))
