@@ -100,6 +100,7 @@ class Voice:
         self._warming: set[asyncio.Task[None]] = set()
         self._discarding: set[asyncio.Task[None]] = set()  # each bounded in time
         self._closed = False
+        self._has_spoken = False
 
     @property
     def first_route(self) -> str:
@@ -130,6 +131,7 @@ class Voice:
     async def say(self, piece: Piece, out: Outlet, *, before: str = "") -> None:
         """Speak a piece to its end, by as many routes as it takes. `before`: what was said just before.
 
+        What a voice that has spoken before cannot say, as a text in a script it does not know, is left out.
         Raises SpeechError when no route is left; what was said until then is in `out`'s account.
         """
         reason: str | None = None
@@ -140,6 +142,7 @@ class Voice:
                 out.begin(piece.text, PREPARED, reason)
                 await out.put(recording)
                 out.end()
+                self._has_spoken = True
                 return
             plan = self._choose(tried)
             if plan is None:
@@ -147,13 +150,17 @@ class Voice:
                 return
             broken = await self._attempt(plan, piece, out, before[-_BEFORE_CHARACTERS:], reason, tried)
             if broken is None:
+                self._has_spoken = True
                 return
             problems.append(broken.error)
             reason = broken.error.reason
             before = f"{before} {piece.until(broken.said).spoken}".strip()
             piece = piece.rest(broken.said)
-            self._board.failed_over("middle" if broken.said else "begin", len(piece.words))
             log.warning("%s; %d words remain to be said", broken.error, len(piece.words))
+            if counts_against_route(reason):
+                self._board.failed_over("middle" if broken.said else "begin", len(piece.words))
+            else:  # another server of the same kind would refuse it, too
+                tried |= {other.key for other in self._plans if other.key.name == broken.error.route}
 
     async def aclose(self) -> None:
         """Let go of every route, within a few seconds."""
@@ -361,6 +368,9 @@ class Voice:
         self, piece: Piece, out: Outlet, reason: str | None, problems: list[SpeechError]
     ) -> None:
         if self._last_resort is None:
+            if self._has_spoken and not all(counts_against_route(problem.reason) for problem in problems):
+                log.warning("%r is left out: no voice can say it", piece.text)
+                return
             raise _no_voice(problems)
         last_resort, text = self._last_resort, piece.spoken
         await out.elsewhere(piece.text, reason, lambda: last_resort(text))

@@ -324,6 +324,30 @@ async def test_bad_input_is_tried_elsewhere_and_held_against_nobody() -> None:
     assert all(health.state != "down" for health in board.health())
 
 
+async def test_what_no_voice_can_say_is_left_out_and_the_call_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    board = RouteBoard(now_ms)
+    first = ScriptedRoute({TEXT: Script([failing("bad_request")])})
+    second = Second({TEXT: Script([failing("closed")])})
+    twin = ScriptedRoute({TEXT: Script([failing("bad_request")])})
+    out = Ledger()
+    async with speaking(first, twin, second, board=board) as voice:
+        await voice.say(plain_piece("Hello."), out)
+        await voice.say(PIECE, out)
+        await voice.say(plain_piece("And more."), out)
+    assert out.said == [("sesame_ws", "Hello."), ("sesame_ws", "And more.")]
+    assert twin.asked == [], "another server of the same kind would refuse it, too"
+    assert "left out" in caplog.text
+
+
+async def test_a_voice_whose_every_request_is_refused_is_no_voice() -> None:
+    first = ScriptedRoute({TEXT: Script([failing("bad_request")])})
+    async with speaking(first) as voice:
+        with pytest.raises(SpeechError, match="no voice is left"):
+            await voice.say(PIECE, Ledger())
+
+
 async def test_a_bug_in_a_route_does_not_cost_the_sentence(caplog: pytest.LogCaptureFixture) -> None:
     out = Ledger()
     async with speaking(says(1700, ZeroDivisionError("a bug")), Second()) as voice:
