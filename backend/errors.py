@@ -8,6 +8,8 @@ BackendError
 │   └── WebhookRejected     unsigned, forged or stale webhook
 ├── SpeechError             a speech route failed (route, reason)
 ├── HearingError            speech-to-text failed
+├── LlmError                the language model failed (reason)
+├── ToolError               a tool failed; the sentence is for the language model
 ├── UnsupportedLeg          a telephone leg with a codec that is none of ours (core/media.py)
 ├── FlowError               a call flow cannot go on
 ├── StorageError            the database cannot be used
@@ -34,6 +36,17 @@ SpeechFailure = Literal[
     "closed",  # the connection ended in the middle
     "no_audio",  # everything went well, but for the sound
     "timeout",
+    "protocol",  # what came is not what was agreed
+]
+
+LlmFailure = Literal[
+    "timeout",  # no first word, or no end, within the deadline
+    "unauthorized",  # the key is missing, wrong, or may not use this model
+    "rate_limited",  # too many requests for this key or plan
+    "quota",  # the account's credit is used up
+    "bad_request",  # refused for what it says: an unknown model, too long a conversation, a broken tool
+    "unreachable",  # no connection, or it ended in the middle
+    "server",  # the server's own failure
     "protocol",  # what came is not what was agreed
 ]
 
@@ -81,6 +94,18 @@ class SpeechError(BackendError):
 
 class HearingError(BackendError):
     """Speech-to-text failed."""
+
+
+class LlmError(BackendError):
+    """The language model failed. `reason` is machine-readable; the message is for an operator."""
+
+    def __init__(self, message: str, *, reason: LlmFailure) -> None:
+        super().__init__(message)
+        self.reason: LlmFailure = reason
+
+
+class ToolError(BackendError):
+    """A tool failed. The message is a sentence for the language model and never holds a secret."""
 
 
 class FlowError(BackendError):

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.health import RouteKey
+from backend.core.llm import LlmEvent, Message, ToolCall, ToolSpec
 from backend.core.records import CallRecord, CallState, Direction, TurnRecord, TurnTimings
 from backend.core.speech import Piece, RouteName, Sound
 
@@ -51,6 +52,26 @@ class Transcriber(Protocol):
 
     async def transcribe(self, pcm16_8k: bytes) -> str:
         """Words of one utterance; "" for none. Raises HearingError."""
+
+
+class LanguageModel(Protocol):
+    """What answers freely; one is shared by all calls of an agent. See `backend.llm`."""
+
+    def reply(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> AsyncGenerator[LlmEvent]:
+        """The model's answer as it is made: text, tool calls, at last what it cost.
+
+        Closing it early cancels the request. Raises LlmError, also after text has been given.
+        """
+
+    async def aclose(self) -> None:
+        """Let go of everything, within a second."""
+
+
+class Toolbox(Protocol):
+    """An agent's tools. See `backend.llm`."""
+
+    async def call(self, call: ToolCall) -> str:
+        """The result, as text for the model. Raises ToolError with a sentence for the model."""
 
 
 class VoiceDetector(Protocol):

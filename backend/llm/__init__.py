@@ -1,0 +1,1 @@
+"""Adapters to language models and to the tools they call: one a file, all on plain arguments."""
