@@ -23,7 +23,7 @@ _COLORS = {"sesame": "#2563a8", "elevenlabs": "#d9772b"}
 _RED, _GREY, _INK, _PALE = "#c62f2f", "#8a929c", "#20262e", "#e6e9ed"
 _PANELS = (
     ("connect, cold", "connect_ms"),
-    ("first chunk, connection open", "first_chunk_ms"),
+    ("first chunk, warm", "first_chunk_ms"),
     ("all of it", "total_ms"),
 )
 _WIDTH_IN, _HEAD_IN, _ROW_IN, _FOOT_IN, _DPI = 11.0, 0.85, 0.62, 0.55, 160
@@ -59,6 +59,7 @@ def _panel(axes: Axes, found: Sequence[Measured], heading: str, name: str) -> No
     axes.set_title(told, fontsize=9.5, color=_INK, loc="left", pad=6)
     axes.set_yticks([])
     axes.tick_params(axis="x", labelsize=8, color=_GREY, labelcolor=_GREY, length=3)
+    axes.tick_params(axis="x", which="minor", color=_PALE, length=2)
     axes.grid(axis="x", color=_PALE, linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):

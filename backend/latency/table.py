@@ -70,11 +70,15 @@ def _table(found: Sequence[Measured], runs: int) -> Table:
 def _cell(spread: Spread | None, name: str) -> str:
     if spread is None:
         return _row(("–", "–", "–"))
-    text = "{:.2f}" if name == "real_time_factor" else "{:.1f}"
-    values = (spread.min, spread.p50, spread.p95)
-    row = _row([text.format(value) if abs(value) < 100 else f"{value:.0f}" for value in values])
+    digits = 2 if name == "real_time_factor" else 1
+    row = _row([_figure(value, digits) for value in (spread.min, spread.p50, spread.p95)])
     # Slower than it is spoken: a caller hears gaps.
     return f"[bold red]{row}[/]" if name == "real_time_factor" and spread.p95 >= 1 else row
+
+
+def _figure(value: float, digits: int) -> str:
+    # Adding nought: -0.04 is told as 0.0.
+    return f"{value:.0f}" if abs(value) >= 100 else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _row(figures: Sequence[str]) -> str:
