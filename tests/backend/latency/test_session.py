@@ -36,10 +36,12 @@ class Told:
 
 @pytest.fixture
 def command(speaker: Callable[..., Agent], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
-    async def run(settings: Settings, *routes: str, **given: Any) -> Told:
+    async def run(settings: Settings, *routes: str, voice: str = "adam", **given: Any) -> Told:
         wide = Console(file=io.StringIO(), width=110, highlight=False)
         options = {"agent": None, "runs": 2, "text": "Hello there.", "out": tmp_path, "as_json": True} | given
-        status = await run_latency(wide, settings, [speaker()], routes=routes, **options)
+        status = await run_latency(
+            wide, settings, [speaker(elevenlabs_settings={"voice_id": voice})], routes=routes, **options
+        )
         assert isinstance(wide.file, io.StringIO)
         printed = capsys.readouterr().out
         return Told(status, wide.file.getvalue(), json.loads(printed.splitlines()[-1]) if printed else {})
@@ -89,6 +91,34 @@ async def test_without_matplotlib_there_is_a_sentence(
         "no picture: Matplotlib is not installed here; pip install 'sesame-telephony[local]'" in told.output
     )
     assert not (tmp_path / "latency.png").exists()
+
+
+async def test_both_elevenlabs_routes_at_the_stand_in(command: Any) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "backend.simulator.elevenlabs", "--port", "0", "--api-key", "secret-key",
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            url = (await process.stdout.readline()).decode().strip().partition("=")[2]
+            await process.stdout.readline()
+            voice = (await process.stdout.readline()).decode().split()[1].strip(",")
+        given = {"elevenlabs_base_url": url, "elevenlabs_api_key": "secret-key", "sesame_enabled": False}
+        told = await command(load_settings(None, **given), voice=voice)
+    finally:
+        process.terminate()
+        await process.communicate()
+    assert told.status == 0, told.output
+    assert [(found["route"], found["runs"]) for found in told.json["routes"]] == [
+        ("elevenlabs", 2),
+        ("elevenlabs_rest", 2),
+    ]
+    # It waits 75 ms before it speaks, and speaks ten times as fast as one listens.
+    assert all(found["first_chunk_ms"]["min"] >= 70 for found in told.json["routes"])
+    assert all(0.05 < found["real_time_factor"]["p50"] < 1 for found in told.json["routes"])
+    assert told.json["not_configured"]["sesame_ws"] == "set SESAME_ENABLED=true"
+    assert "secret" not in told.output + json.dumps(told.json)
 
 
 @pytest.mark.parametrize(
