@@ -138,6 +138,8 @@ class SpeechRoutes:
                 await self.pods.looked()
         report = self.pods.report(plan.key.server)
         if report is None:
+            if (problem := self.pods.problem(plan.key.server)) is not None:
+                raise SpeechError(str(problem), route=plan.key.name, reason=problem.reason)
             what = f"Sesame speech server at {plan.key.server}: it did not answer lately"
             raise SpeechError(what, route=plan.key.name, reason="unreachable")
         return f"{report.engine} {report.model}"
@@ -153,8 +155,8 @@ class SpeechRoutes:
         return self.health_now()
 
     def health_now(self) -> list[RouteHealth]:
-        """The same, as far as it is known."""
-        return self._board.health(self._keys())
+        """The same, as far as it is known; and the agents that have no route at all."""
+        return self._board.health(self._keys()) + list(self._voiceless())
 
     # --- which routes ----------------------------------------------------------------------------------
 
@@ -206,7 +208,11 @@ class SpeechRoutes:
             return
         self._told[agent.id] = told
         if told:
-            left = "the others serve" if plans else "no speech route is left"
+            left = "it has no voice left, and its callers hear an apology"
+            if plans:
+                left = "the others serve"
+            elif "telnyx" in agent.tts_fallbacks:
+                left = "the carrier's own voice serves"
             log.warning("agent %s cannot speak by %s; %s", agent.id, "; ".join(told), left)
 
     def _pod_plans(
@@ -310,6 +316,16 @@ class SpeechRoutes:
         }
 
     # --- looking at them -------------------------------------------------------------------------------
+
+    def _voiceless(self) -> Iterator[RouteHealth]:
+        """Agents that cannot speak, by what they speak by first."""
+        for agent in self._agents():
+            wishes = self.wishes(agent)
+            lacks = [self.lack(name, agent) for name in wishes]
+            if all(lacks) and "telnyx" not in agent.tts_fallbacks:
+                told = "; ".join(f"{lack.what}: {lack.remedy}" for lack in lacks if lack)
+                detail = f"Agent {agent.id} has no voice, its callers hear an apology. {told}."
+                yield RouteHealth(wishes[0], "down", detail)
 
     def _keys(self) -> list[RouteKey]:
         keys: dict[RouteKey, None] = {}

@@ -33,6 +33,7 @@ class _Seen:
 
     url: str
     report: PodReport | None = None
+    problem: SpeechError | None = None  # what the last look found wrong
     told: str = ""  # what was last logged of it
     round_trip_ms: float = math.inf
     failures: int = 0  # looks in a row
@@ -90,6 +91,11 @@ class Pods:
         seen = self._seen.get(url)
         return None if seen is None else seen.report
 
+    def problem(self, url: str) -> SpeechError | None:
+        """What was wrong with a server when it was last looked at."""
+        seen = self._seen.get(url)
+        return None if seen is None else seen.problem
+
     async def looked(self) -> None:
         """Returns once every server was looked at."""
         for seen in self._seen.values():
@@ -123,7 +129,7 @@ class Pods:
         round_trip_ms = self._clock() - began_ms
         before_ms = seen.round_trip_ms
         seen.round_trip_ms = round_trip_ms if math.isinf(before_ms) else (before_ms + round_trip_ms) / 2
-        seen.report, seen.failures = report, 0
+        seen.report, seen.problem, seen.failures = report, None, 0
         self._tell(seen, report)
         settles = _SETTLED if report.full else _SETTLED | {"busy"}
         streams = None if report.capacity is None else (report.free or 0, report.capacity)
@@ -141,6 +147,7 @@ class Pods:
         if seen.failures > 1 and error.reason == "timeout":
             # Once may be a hiccup.
             error = self._error("unreachable", seen.url)
+        seen.problem = error
         if error.reason != "timeout":
             seen.report = None
         wait_s = self._jittered(min(self._slowest_s, self._every_s * 2 ** min(seen.failures - 1, 16)))
@@ -170,10 +177,15 @@ class Pods:
     async def _say_what_was_found(self) -> None:
         await self.looked()
         if self._seen and self._wanted() and not any(seen.report for seen in self._seen.values()):
+            answers = any(_answers(seen.problem) for seen in self._seen.values())
             log.warning(
-                "no speech server answers at %s: agents speak by their tts_fallbacks until one does; start "
-                "one (sesame-server), or correct SESAME_SELF_HOSTED_URL",
+                "no speech server %s at %s: until one does, agents speak by their tts_fallbacks, and what is "
+                "prepared; %s",
+                "lets us speak" if answers else "answers",
                 ", ".join(self._seen),
+                "the lines above say why"
+                if answers
+                else "start one (sesame-server), or correct SESAME_SELF_HOSTED_URL",
             )
 
     def _pod(self, seen: _Seen, route: RouteName, now_ms: float) -> Pod:
@@ -184,6 +196,10 @@ class Pods:
 
 def _keys(url: str) -> list[RouteKey]:
     return [RouteKey(name, url) for name in ROUTES]
+
+
+def _answers(problem: SpeechError | None) -> bool:
+    return problem is not None and problem.reason in ("unauthorized", "not_ready")
 
 
 def _introduced(report: PodReport) -> str:

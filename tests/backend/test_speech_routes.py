@@ -127,7 +127,8 @@ async def test_what_an_agent_goes_without_is_told_once(caplog: pytest.LogCapture
     assert [record.message for record in caplog.records] == [
         "agent tester cannot speak by sesame_fallback: SESAME_FALLBACK_ENABLED is false; elevenlabs: "
         "ELEVENLABS_API_KEY is not set; the others serve",
-        "agent silent cannot speak by elevenlabs: ELEVENLABS_API_KEY is not set; no speech route is left",
+        "agent silent cannot speak by elevenlabs: ELEVENLABS_API_KEY is not set; it has no voice left, and "
+        "its callers hear an apology",
     ]
 
 
@@ -233,8 +234,30 @@ async def test_the_health_of_every_route_some_agent_may_use() -> None:
             # The call goes where a server answers.
             assert b.routes.plans(speaker)[0].key.server == pod
             assert await b.routes.maker(b.routes.plans(speaker)[0]) == "csm m"
-            with pytest.raises(SpeechError, match="did not answer lately"):
+            with pytest.raises(SpeechError, match="All connection attempts failed"):
                 await b.routes.maker(b.routes.plans(speaker)[1])
+
+
+async def test_an_agent_without_any_voice_has_a_row_that_says_what_to_do() -> None:
+    mute = agent(BYE, id="mute", tts_fallbacks=["elevenlabs"], **VOICE)
+    carried = agent(BYE, id="carried", tts_fallbacks=["telnyx"])
+    async with bench(mute, carried, sesame_enabled=False) as b:
+        [row] = b.routes.health_now()
+    assert (row.name, row.state) == ("sesame_ws", "down")
+    assert row.detail == (
+        "Agent mute has no voice, its callers hear an apology. SESAME_ENABLED is false: set "
+        "SESAME_ENABLED=true; ELEVENLABS_API_KEY is not set: set ELEVENLABS_API_KEY."
+    )
+
+
+async def test_servers_that_refuse_the_key_are_not_said_to_be_away(caplog: pytest.LogCaptureFixture) -> None:
+    async with server(lambda path, key: (401 if path != "/health" else 200, {"status": "healthy"})) as pod:
+        b = Bench(settings(sesame_self_hosted_url=pod, sesame_api_key="wrong"), agent(BYE))
+        async with b.routes:
+            await until(lambda: "no speech server lets us speak" in caplog.text)
+            with pytest.raises(SpeechError, match="refuses SESAME_API_KEY") as caught:
+                await b.routes.maker(b.routes.plans(agent(BYE))[0])
+    assert caught.value.reason == "unauthorized"
 
 
 async def test_an_unknown_voice_has_a_row_of_its_own() -> None:
