@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,15 @@ def test_a_server_that_is_not_there(bench: Callable[..., Result]) -> None:
     assert told(result)["failure"]
 
 
+@pytest.fixture
+def ctrl_c_works() -> Iterator[None]:
+    """A test run in the background of a shell ignores Ctrl-C, and would hand that on to its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_works")
 async def test_ctrl_c_shows_what_was_measured_until_then(tmp_path: Path, server: Any) -> None:
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "runpod_server", "bench", "--url", server.host, "--streams", "1,2",
