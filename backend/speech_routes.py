@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -115,11 +116,13 @@ class SpeechRoutes:
         plans: list[RoutePlan] = []
         taken: dict[RouteName, list[str]] = {}
         problems: list[str] = []
+        # The server remembers what a call said before, by this name; what is made ahead must not depend on it.
+        context_id = f"call-{secrets.token_hex(8)}" if count else None
         for name in self.wishes(agent):
             if lack := self.lack(name, agent):
                 problems.append(f"{name}: {lack.what}")
             elif name in ROUTES:
-                plans += self._pod_plans(name, agent, taken, count=count and not plans)
+                plans += self._pod_plans(name, agent, taken, context_id, count=count and not plans)
             else:
                 plans.append(self._plan(name, agent))
         self._tell(agent, problems, plans)
@@ -216,7 +219,13 @@ class SpeechRoutes:
             log.warning("agent %s cannot speak by %s; %s", agent.id, "; ".join(told), left)
 
     def _pod_plans(
-        self, name: RouteName, agent: Agent, taken: dict[RouteName, list[str]], *, count: bool
+        self,
+        name: RouteName,
+        agent: Agent,
+        taken: dict[RouteName, list[str]],
+        context_id: str | None,
+        *,
+        count: bool,
     ) -> Iterator[RoutePlan]:
         """The best server, and another to fall back on where there is one."""
         # The other route's servers come last: when this one is asked, those have just failed.
@@ -231,10 +240,10 @@ class SpeechRoutes:
             mine.append(url)
         taken[name] = mine
         for url in mine:
-            yield self._pod_plan(name, agent, url)
+            yield self._pod_plan(name, agent, url, context_id)
 
-    def _pod_plan(self, name: RouteName, agent: Agent, url: str) -> RoutePlan:
-        make = partial(self._pod_route, name, agent, url)
+    def _pod_plan(self, name: RouteName, agent: Agent, url: str, context_id: str | None = None) -> RoutePlan:
+        make = partial(self._pod_route, name, agent, url, context_id)
         return RoutePlan(RouteKey(name, url), _sesame_voice(agent), make)
 
     def _plan(self, name: RouteName, agent: Agent) -> RoutePlan:
@@ -261,13 +270,14 @@ class SpeechRoutes:
 
     # --- making them -----------------------------------------------------------------------------------
 
-    def _pod_route(self, name: RouteName, agent: Agent, url: str) -> SpeechRoute:
+    def _pod_route(self, name: RouteName, agent: Agent, url: str, context_id: str | None) -> SpeechRoute:
         given, speaker_id = _sesame_settings(agent), agent.sesame_settings.speaker_id
         if name == "sesame_ws":
             return SesameWebSocketService(
                 websocket_url(url, "/ws/generate"),
                 api_key=self._sesame_key,
                 speaker_id=speaker_id,
+                context_id=context_id,
                 settings=given,
             )
         return SesameRestService(

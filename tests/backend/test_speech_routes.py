@@ -162,6 +162,19 @@ async def test_calls_are_spread_but_what_is_made_ahead_does_not_count() -> None:
         assert 6 <= firsts.count(ONE) <= 14
 
 
+async def test_a_call_is_a_conversation_of_its_own_and_what_is_made_ahead_is_none() -> None:
+    speaker = agent(BYE)
+    async with bench(speaker) as b:
+        made = [b.routes.plans(speaker)[0].make(), b.routes.plans(speaker)[0].make()]
+        made.append(b.routes.plans_ahead(speaker)[0].make())
+        contexts = [route.context_id for route in made if isinstance(route, SesameWebSocketService)]
+        assert len(contexts) == 3
+        assert contexts[0] and contexts[1] and contexts[0] != contexts[1]
+        assert contexts[2] is None
+        for route in made:
+            await route.aclose()
+
+
 async def test_adapters_are_given_what_the_agent_wants() -> None:
     speaker = agent(
         BYE,
