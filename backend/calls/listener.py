@@ -19,7 +19,6 @@ from backend.core.turns import (
     TurnEvent,
     TurnPolicy,
     TurnTaker,
-    wait_ms,
 )
 from backend.errors import HearingError
 
@@ -117,7 +116,7 @@ class Listener:
         self.turns.recognised(pause, text, now_ms)
         self._stop_timer()
         # The line may fall silent altogether; the wait must end all the same.
-        delay_ms = wait_ms(text, self.turns.expects, self.turns.policy)
+        delay_ms = self.turns.wait_ms(text)
         self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self._check)
         self._check()
 

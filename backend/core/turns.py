@@ -6,12 +6,15 @@ transcribes, and time is an argument (milliseconds on the call's clock).
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-Expects = Literal["any", "yes_no", "digits", "phone"]
+from backend.core.backchannel import is_backchannel
+from backend.core.endpointing import Expects as Expects
+from backend.core.endpointing import TurnPolicy as TurnPolicy
+from backend.core.endpointing import wait_ms
+from backend.core.pauses import CallerPace
 
 SPEECH_PROBABILITY = 0.5  # Silero's own advice; 0.15 lower to stay in speech, so that it does not flutter
 SILENCE_PROBABILITY = 0.35
@@ -23,20 +26,9 @@ _LOUD_VOID_MS = 5_000.0
 _LOUD_SPEECH_MS = 1_500.0  # so long we hold our tongue for a sound that is not speech yet
 _ENOUGH = 0.7  # the detector trails the first sound by about a window: so much of it need not be seen
 _SURE_WINDOWS = 2  # one alone is a click
+_CUT_OFF_MS = 1_200.0  # who goes on so soon after the end of a turn, unanswered, was cut off
+_FLUENT_MS = 2_500.0  # a turn so long without a pause tells of a brisk speaker
 _SLACK_MS = 8.0  # windows are stamped as they arrive, a little early or late
-
-
-@dataclass(frozen=True, slots=True)
-class TurnPolicy:
-    """How long to wait, in milliseconds. See `agents/agent.schema.json`, `turns`."""
-
-    end_of_turn_ms: float = 320.0  # after what sounds like a complete sentence
-    yes_no_ms: float = 240.0  # after a clear yes or no that was asked for
-    incomplete_ms: float = 900.0  # after "the", "and", "my", …
-    digits_ms: float = 1100.0  # while a number is being dictated
-    pause_ms: float = 160.0  # silence after which the words so far are recognised, just in case
-    min_speech_ms: float = 120.0  # speech that counts as an interruption
-    barge_in: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,37 +60,18 @@ class SpeechResumed:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """The caller is done. `text` may be empty: a sound, no words."""
+    """The caller is done. `text` may be empty: a sound, no words. `aside`: said over us, and no more than a
+    sign of listening ("uh-huh"); what we were saying may go on."""
 
     text: str
     started_ms: float
     speech_ended_ms: float
     recognised_ms: float
     waited_ms: float
+    aside: bool = False
 
 
 TurnEvent = SpeechStarted | BargeIn | SpeechPaused | SpeechResumed | TurnEnded
-
-_DANGLING = frozenset(
-    "a an the and or but so because to of for with at in on from by about as if than that which who when "
-    "where my your his her our their its is are was were be am i i'm i'd i'll we you he she they um uh er "
-    "hmm like well maybe around can could would will let let's it's these those".split()
-)
-_YES_NO = frozenset(
-    "yes yeah yep yup sure ok okay correct right no nope nah exactly absolutely definitely please".split()
-)
-_DIGIT_WORDS = dict.fromkeys("zero oh o one two three four five six seven eight nine double".split(), 1)
-_DIGIT_WORDS["triple"] = 2  # "triple five": two words, three digits
-# Only where digits were asked for: elsewhere "at ten thirty" is no dictation.
-_NUMBER_WORDS = (
-    _DIGIT_WORDS
-    | dict.fromkeys(
-        "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen hundred".split(), 2
-    )
-    | dict.fromkeys("twenty thirty forty fifty sixty seventy eighty ninety".split(), 1)
-)
-_WORD = re.compile(r"[\w']+")
-_PHONE_DIGITS = 10
 
 
 class TurnTaker:
@@ -115,6 +88,10 @@ class TurnTaker:
         self._text: str | None = None
         self._recognised_ms = 0.0
         self._interrupted = False
+        self._over_agent = False  # the turn under way began while we spoke, or cut us short
+        self._pace = CallerPace()
+        self._ended: tuple[float, float] | None = None  # of the last turn, unanswered: its end and plain wait
+        self._paused_in_turn = False
         self._sure = False  # the detector itself heard speech in this turn
         self._loud_void_until_ms = 0.0
         self._evidence: deque[tuple[float, float, float]] = deque()  # lately: start, end, ms of speech
@@ -138,11 +115,16 @@ class TurnTaker:
         """
         bonus = _LOUD_BONUS if loud and start_ms >= self._loud_void_until_ms else 0.0
         self._weigh(min(1.0, probability + bonus), start_ms, end_ms)
-        if not agent_speaking:
+        if agent_speaking:
+            self._ended = None
+        else:
             self._interrupted = False
         if bonus and self._only_loud and end_ms - self._started_ms <= _LOUD_SPEECH_MS:
             self._last_speech_ms = end_ms
+        before = self._state
         events = self._activity(probability, start_ms, end_ms)
+        if before == "quiet" and self._state != "quiet":
+            self._over_agent = agent_speaking
         if self._barges_in(agent_speaking):
             events += self._interrupt(end_ms)
         return events
@@ -165,6 +147,12 @@ class TurnTaker:
         if self._state == "paused" and pause == self._pause:
             self._text, self._recognised_ms = text, now_ms
 
+    def wait_ms(self, text: str) -> float:
+        """How long the silence must last after these words of the turn under way."""
+        if self._over_agent and self._is_aside(text):
+            return self.policy.pause_ms  # we wait for our turn to go on
+        return wait_ms(text, self.expects, self.policy, self._pace.factor)
+
     def due(self, now_ms: float) -> TurnEnded | None:
         """The end of the turn, once the silence is long enough for the words it follows."""
         if self._only_loud:
@@ -175,13 +163,27 @@ class TurnTaker:
         else:
             return None
         waited_ms = now_ms - self._last_speech_ms
-        if waited_ms < wait_ms(text, self.expects, self.policy):
+        if waited_ms < self.wait_ms(text):
             return None
-        ended = TurnEnded(text, self._started_ms, self._last_speech_ms, recognised_ms, waited_ms)
+        return self._end(text, recognised_ms, now_ms)
+
+    def _end(self, text: str, recognised_ms: float, now_ms: float) -> TurnEnded:
+        aside = self._over_agent and bool(text) and self._is_aside(text)
+        ended = TurnEnded(
+            text, self._started_ms, self._last_speech_ms, recognised_ms, now_ms - self._last_speech_ms, aside
+        )
         if not text:
             self._loud_void_until_ms = now_ms + _LOUD_VOID_MS
+        elif not aside:
+            plain_ms = wait_ms(text, self.expects, self.policy)
+            self._ended = self._last_speech_ms, plain_ms
+            if not self._paused_in_turn and self._last_speech_ms - self._started_ms >= _FLUENT_MS:
+                self._pace.fluent()
         self.reset()
         return ended
+
+    def _is_aside(self, text: str) -> bool:
+        return not text or is_backchannel(text, self._last_speech_ms - self._started_ms)
 
     @property
     def _only_loud(self) -> bool:
@@ -192,7 +194,7 @@ class TurnTaker:
         """Drop the turn under way, as when keys were pressed instead."""
         self._state = "quiet"
         self._text = self._run_started_ms = None
-        self._interrupted = self._sure = False
+        self._interrupted = self._sure = self._over_agent = self._paused_in_turn = False
         self._evidence.clear()
 
     def _speech(self, start_ms: float, end_ms: float) -> list[TurnEvent]:
@@ -202,6 +204,8 @@ class TurnTaker:
         self._run_windows += 1
         sure = self._run_windows >= _SURE_WINDOWS
         self._sure = self._sure or sure
+        if sure and self._state != "speaking":
+            self._learn_pause(self._run_started_ms)
         if self._state == "paused" and sure:
             self._state = "speaking"
             self._text = None
@@ -214,9 +218,20 @@ class TurnTaker:
             self._last_speech_ms = end_ms
         return events
 
+    def _learn_pause(self, until_ms: float) -> None:
+        """The caller goes on, within the turn or right after we took it to be over."""
+        usual_ms = self.policy.end_of_turn_ms
+        if self._state == "paused":
+            self._paused_in_turn = True
+            plain_ms = wait_ms(self._text or "", self.expects, self.policy)
+            self._pace.paused(until_ms - self._last_speech_ms, plain_ms, usual_ms)
+        elif self._ended is not None and until_ms - self._ended[0] <= _CUT_OFF_MS:
+            self._pace.paused(until_ms - self._ended[0], self._ended[1], usual_ms)
+        self._ended = None
+
     def _interrupt(self, end_ms: float) -> list[TurnEvent]:
         """The caller talks over us. What showed it may be too doubtful to have begun a turn: now it has."""
-        self._interrupted = True
+        self._interrupted = self._over_agent = True
         since_ms = next((start for start, _, speech in self._evidence if speech > 0), end_ms)
         events: list[TurnEvent] = []
         if self._state != "speaking":
@@ -242,29 +257,3 @@ class TurnTaker:
         if self._evidence[-1][2] <= 0:
             return False  # silent now: that we begin to speak after somebody did is no interruption
         return sum(speech for _, _, speech in self._evidence) >= self.policy.min_speech_ms * _ENOUGH
-
-
-def wait_ms(text: str, expects: Expects, policy: TurnPolicy) -> float:
-    """How long a silence after `text` must last before the turn is over."""
-    words = _WORD.findall(text.lower().replace("’", "'"))
-    if not words:
-        return policy.end_of_turn_ms
-    dictated = expects in ("digits", "phone")
-    counts = [_digit_count(word, _NUMBER_WORDS if dictated else _DIGIT_WORDS) for word in words]
-    digits, last_is_digit = sum(counts), counts[-1] > 0
-    if dictated and last_is_digit:
-        first = next(word for word, count in zip(words, counts, strict=True) if count)
-        wanted = _PHONE_DIGITS + (first == "one" or first.startswith("1"))  # no area code begins with 1
-        complete = expects == "phone" and digits >= wanted
-        return policy.end_of_turn_ms if complete else policy.digits_ms
-    if last_is_digit and digits >= 3:
-        return policy.digits_ms
-    if expects == "yes_no" and len(words) <= 3 and _YES_NO.intersection(words):
-        return policy.yes_no_ms
-    if words[-1] in _DANGLING and not (expects == "yes_no" or text.rstrip().endswith("?")):
-        return policy.incomplete_ms
-    return policy.end_of_turn_ms
-
-
-def _digit_count(word: str, number_words: dict[str, int]) -> int:
-    return len(word) if word.isdecimal() else number_words.get(word, 0)

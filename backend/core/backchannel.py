@@ -1,0 +1,49 @@
+"""Was that an answer, or only "uh-huh": a sign of listening that leaves the floor to the speaker? Pure."""
+
+from __future__ import annotations
+
+from backend.core.endpointing import Expects, spoken_words
+
+MOST_WORDS = 3
+LONGEST_MS = 1_200.0  # of sound: what takes longer is meant
+
+_NOISES = frozenset("uh huh hmm hm mm mmm mhm mhmm mmhm mmhmm uhhuh uhuh ah aha oh ooh um er hum".split())
+_AGREEING = frozenset("yeah yes yep yup okay ok kay right sure alright good great fine cool nice".split())
+_PHRASES = frozenset(
+    (
+        "i see", "got it", "all right", "of course", "oh okay", "oh i see", "makes sense", "very good",
+        "oh good", "oh great", "okay great", "sounds good", "go on", "i know", "mm hmm", "uh huh", "i got it",
+        "that's right", "that's fine", "no problem",
+    )
+)  # fmt: skip
+
+
+def is_backchannel(text: str, spoke_ms: float) -> bool:
+    """Whether these words, said over the agent within `spoke_ms` of sound, only say "I am listening"."""
+    words = spoken_words(text.replace("-", " "))
+    if not words or len(words) > MOST_WORDS or spoke_ms > LONGEST_MS or text.rstrip().endswith("?"):
+        return False
+    return " ".join(words) in _PHRASES or all(word in _NOISES or word in _AGREEING for word in words)
+
+
+def answers(text: str, expects: Expects, heard: str, script: str) -> bool:
+    """Whether a back-channel answers after all: a yes or no was asked for, and the question has begun.
+
+    `script`: what the agent is saying, `heard`: what of it was heard when the caller spoke.
+    """
+    if expects != "yes_no" or not spoken_words(text):
+        return False
+    question_at = _last_question_at(script)
+    return question_at is not None and len(heard.split()) > question_at
+
+
+def _last_question_at(script: str) -> int | None:
+    """How many words come before the last question; None when none is asked."""
+    words = script.split()
+    begins, question = 0, None
+    for index, word in enumerate(words):
+        if word.rstrip("\"')”’").endswith("?"):
+            question = begins
+        if word.rstrip("\"')”’").endswith((".", "!", "?")):
+            begins = index + 1
+    return question
