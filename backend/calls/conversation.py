@@ -346,7 +346,7 @@ class Conversation:
                 utterance.ended_ms or self._clock(),
                 step.node_id if step else None,
                 interrupted=utterance.interrupted,
-                route=utterance.route,
+                route=utterance.route if utterance.spoken else None,
                 timings=timings,
                 spoken=utterance.spoken,
             )
