@@ -7,7 +7,7 @@ BackendError
 │   ├── CallGone            the call has already ended; harmless on hang-up
 │   └── WebhookRejected     unsigned, forged or stale webhook
 ├── SpeechError             a speech route failed (route, reason)
-├── HearingError            speech-to-text failed
+├── HearingError            speech-to-text failed (route, reason)
 ├── LlmError                the language model failed (reason)
 ├── ToolError               a tool failed; the sentence is for the language model
 ├── UnsupportedLeg          a telephone leg with a codec that is none of ours (core/media.py)
@@ -35,6 +35,7 @@ SpeechFailure = Literal[
     "generation_failed",  # the server's own failure
     "closed",  # the connection ended in the middle
     "no_audio",  # everything went well, but for the sound
+    "no_words",  # speech-to-text found none where another found some
     "timeout",
     "protocol",  # what came is not what was agreed
 ]
@@ -93,7 +94,14 @@ class SpeechError(BackendError):
 
 
 class HearingError(BackendError):
-    """Speech-to-text failed."""
+    """Speech-to-text failed. `reason` is machine-readable; the message is for an operator."""
+
+    def __init__(
+        self, message: str, *, route: str = "local", reason: SpeechFailure = "generation_failed"
+    ) -> None:
+        super().__init__(message)
+        self.route = route
+        self.reason: SpeechFailure = reason
 
 
 class LlmError(BackendError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.health import RouteKey
+from backend.core.hearing import CarrierHearing
 from backend.core.llm import LlmEvent, Message, ToolCall, ToolSpec
 from backend.core.records import CallRecord, CallState, Direction, TurnRecord, TurnTimings
 from backend.core.speech import Piece, RouteName, Sound
@@ -52,6 +53,27 @@ class Transcriber(Protocol):
 
     async def transcribe(self, pcm16_8k: bytes) -> str:
         """Words of one utterance; "" for none. Raises HearingError."""
+
+
+@runtime_checkable
+class StreamingTranscriber(Transcriber, Protocol):
+    """Speech-to-text that may get a turn's audio as it comes. When the turn ends is not its affair."""
+
+    async def connect(self) -> None:
+        """Get ready, so that the first words come sooner. Raises HearingError."""
+
+    def hear(self, pcm16_8k: bytes, *, begins: bool) -> None:
+        """The next audio of the turn under way; `begins`: the first of a new turn. Returns at once.
+
+        `transcribe` is given all of it once more, perhaps several times, with what has come since.
+        """
+
+    async def aclose(self) -> None:
+        """Let go of everything, within a second."""
+
+
+StartHearing = Callable[[CarrierHearing], Awaitable[None]]
+"""Has the carrier listen along. Raises HearingError."""
 
 
 class LanguageModel(Protocol):

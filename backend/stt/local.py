@@ -53,7 +53,9 @@ class LocalTranscriber:
         Raises HearingError when the recogniser fails or is closed, or too many utterances wait.
         """
         if self._waiting >= _MAX_WAITING:
-            raise HearingError(f"speech-to-text is overloaded: {_MAX_WAITING} utterances are waiting")
+            raise HearingError(
+                f"speech-to-text is overloaded: {_MAX_WAITING} utterances are waiting", reason="busy"
+            )
         self._waiting += 1
         try:
             # Part by part, so that a long story does not keep the other calls waiting.
@@ -64,7 +66,7 @@ class LocalTranscriber:
 
     async def _in_thread(self, part: NDArray[np.int16]) -> str:
         if self._closed:
-            raise HearingError("speech-to-text is closed")
+            raise HearingError("speech-to-text is closed", reason="closed")
         future = self._thread.submit(self._run, part)
         try:
             return await asyncio.wrap_future(future)
@@ -73,7 +75,8 @@ class LocalTranscriber:
             if task is not None and task.cancelling():
                 raise
             # Nobody cancelled us: `close` cancelled what waited for the thread.
-            raise HearingError("speech-to-text was closed while the utterance waited") from None
+            what = "speech-to-text was closed while the utterance waited"
+            raise HearingError(what, reason="closed") from None
 
     def _run(self, part: NDArray[np.int16]) -> str:
         up = Resampler(IN_HZ, _MODEL_HZ)
