@@ -16,6 +16,7 @@ CARRIER = "telnyx"
 _MS_PER_CHARACTER = 110.0  # of its slowest voice; mostly it tells when it has spoken
 _GRACE_S = 5.0
 _HUSH_S = 3.0
+_TOLD_S = 0.5  # from falling silent to being told so
 
 
 class CarrierVoice:
@@ -30,6 +31,9 @@ class CarrierVoice:
 
     async def say(self, text: str) -> None:
         """Returns when it is said; cancelling this stops it. Raises SpeechError."""
+        if self._hushing is not None:
+            # It would silence this text, too; and the end it brings about is not this one's.
+            await asyncio.wait([self._hushing], timeout=_HUSH_S)
         self._spoken.clear()
         try:
             await self._carrier.speak(
@@ -58,5 +62,9 @@ class CarrierVoice:
     async def _hush(self) -> None:
         try:
             await self._carrier.stop_speaking(self._ccid(), command_id=self._command_id("hush"))
+            async with asyncio.timeout(_TOLD_S):
+                await self._spoken.wait()
+        except TimeoutError:
+            log.info("the carrier did not tell that it fell silent")
         except CarrierError as error:
             log.info("the carrier's voice goes on: %s", error)
