@@ -7,8 +7,8 @@ nor who speaks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from backend.calls.carrier_voice import CARRIER
@@ -61,6 +61,7 @@ class Utterance:
     ended_ms: float | None = None
     heard_text: str = ""
     interrupted: bool = False
+    held_ms: float | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
     segments: list[_Segment] = field(default_factory=list)
 
@@ -134,6 +135,13 @@ class Speaker:
         """
         return await self._utter(text, lambda: self._produce(pieces(text, self._language)))
 
+    async def say_pieces(self, script: AsyncGenerator[Piece]) -> Utterance:
+        """The same with what comes bit by bit; `script` is closed in the end. None come: nothing is said.
+
+        The utterance's `text` is what has come of it so far.
+        """
+        return await self._utter("", lambda: self._produce_as_it_comes(script))
+
     async def play(self, recording: bytes, text: str) -> Utterance:
         """The same with a recording (G.711 in the line's codec) that says `text`."""
         return await self._utter(text, lambda: self._play(recording, text))
@@ -173,7 +181,7 @@ class Speaker:
         if utterance is None or utterance.done.is_set():
             return
         utterance.interrupted = True
-        now_ms = self._clock()
+        now_ms = self._clock() if utterance.held_ms is None else utterance.held_ms
         utterance.heard_text = self._heard_text(utterance, now_ms)
         if self._producer is not None:
             self._producer.cancel()
@@ -184,6 +192,37 @@ class Speaker:
         utterance.ended_ms = now_ms
         utterance.done.set()
         self._all_heard.set()
+
+    async def hold(self) -> bool:
+        """Fall silent now, but keep what was not heard: `resume` or `interrupt` must follow.
+
+        False when there is nothing that could be held, as when the carrier's own voice speaks.
+        """
+        utterance = self._current
+        if utterance is None or utterance.done.is_set() or self._carrier_speaks:
+            return False
+        if utterance.held_ms is None:
+            utterance.held_ms = self._clock()
+            if self.playout.hold(utterance.held_ms):
+                async with self._sending:
+                    await self._send(CLEAR_FRAME)
+        return True
+
+    @property
+    def heard_so_far(self) -> str:
+        """What was heard of what is being said, or was said last."""
+        if self._current is None:
+            return ""
+        if self._current.done.is_set():
+            return self._current.heard_text
+        return self._heard_text(self._current, self._clock())
+
+    def resume(self) -> None:
+        """Speak on from the word at which `hold` cut us."""
+        if self._current is not None:
+            self._current.held_ms = None
+        self.playout.release(self._clock())
+        self._wake.set()
 
     def mark_returned(self, name: str) -> None:
         """The carrier returned a mark."""
@@ -202,11 +241,21 @@ class Speaker:
 
     # --- making speech ---------------------------------------------------------------------------------
 
-    async def _produce(self, script: Sequence[Piece]) -> None:
+    async def _produce(self, script: Iterable[Piece]) -> None:
         before = ""
         for piece in script:
             await self._voice.say(piece, self, before=before)
             before = f"{before} {piece.spoken}".strip()
+        self.playout.finish()
+        self._wake.set()
+
+    async def _produce_as_it_comes(self, script: AsyncGenerator[Piece]) -> None:
+        utterance, before = self._speaking_now(), ""
+        async with aclosing(script):
+            async for piece in script:
+                utterance.text = f"{utterance.text} {piece.text}".strip()
+                await self._voice.say(piece, self, before=before)
+                before = f"{before} {piece.spoken}".strip()
         self.playout.finish()
         self._wake.set()
 

@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from backend.core.answers import AnswerType
+from backend.core.hearing import EarName
 from backend.core.matching import KeyPattern
 from backend.core.templates import template_problem
 
@@ -65,6 +67,9 @@ VariableName = Annotated[str, StringConstraints(pattern=NAME, max_length=64)]
 E164 = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{6,14}$")]
 NodeId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+", max_length=2000)]
+Secret = Annotated[
+    str, StringConstraints(pattern=r"^\{\{secret:[A-Za-z_][A-Za-z0-9_]*\}\}$", max_length=100)
+]
 Fallback = Literal["sesame_rest", "sesame_fallback", "elevenlabs", "elevenlabs_rest", "telnyx"]
 
 
@@ -99,10 +104,25 @@ class ElevenLabsSettings(_Model):
 class SttSettings(_Model):
     """How the caller is heard."""
 
-    provider: Literal["local", "telnyx", "elevenlabs"] = Field(
-        "local", description="`local`: the embedded recogniser (English), on this machine."
+    provider: EarName = Field(
+        "local",
+        description="`local`: the embedded recogniser (English), on this machine; `openai`: any server with "
+        "OpenAI's transcriptions; `telnyx`: the carrier listens along.",
     )
-    model: str | None = Field(None, min_length=1, description="The provider's model, if it has several.")
+    model: str | None = Field(
+        None, min_length=1, description="The provider's model, if it has several; not its fallbacks'."
+    )
+    base_url: HttpUrl | None = Field(None, description="For `openai`: instead of OPENAI_BASE_URL.")
+    key_terms: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=2, max_length=50, pattern=r"\S")], ...],
+        Field(max_length=100),
+    ] = Field((), description="Names and words callers are likely to say, as they are written.")
+    fallbacks: tuple[EarName, ...] = Field(
+        (), description="Tried in order when the provider fails; in English, `local` is the last in any case."
+    )
+    timeout_ms: int = Field(
+        1500, ge=200, le=20_000, description="After this the next one gets the same words to hear."
+    )
 
 
 class LlmSettings(_Model):
@@ -115,6 +135,9 @@ class LlmSettings(_Model):
     base_url: HttpUrl | None = Field(None, description="Instead of OPENAI_BASE_URL, for this agent.")
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1)
+    preemptive: bool = Field(
+        True, description="Begin the answer in the caller's last pause; thrown away if they go on."
+    )
 
     @model_validator(mode="after")
     def _needs_model(self) -> LlmSettings:
@@ -127,8 +150,13 @@ class Collect(_Model):
     """Keep what the caller answers here in a variable."""
 
     name: VariableName
-    type: Literal["text", "digits"] = Field(
-        "text", description="`text`: the words; `digits`: the keys pressed or digits spoken."
+    type: AnswerType = Field(
+        "text",
+        description="`text`: the words; `digits`: the keys pressed or digits spoken; the others as they say.",
+    )
+    confirm: bool | Text = Field(
+        False,
+        description="Read it back and ask if it is right; a text of one's own may hold the {{variable}}.",
     )
 
 
@@ -253,6 +281,8 @@ class Node(_Model):
         """Whether the node waits for the caller once it has spoken."""
         if self.listen is not None:
             return self.listen
+        if self.prompt and any(item.when.tool for item in self.transitions):
+            return True  # a tool is seldom used before the caller has said what for
         return self.collect is not None or any(item.when.needs_caller for item in self.transitions)
 
 
@@ -353,6 +383,7 @@ class HttpTool(_Model):
         description="JSON Schema of the arguments.",
     )
     timeout_ms: int = Field(5000, ge=100, le=60_000)
+    filler: Text = Field("One moment, please.", description="Said when the tool takes its time.")
 
 
 class Agent(_Model):

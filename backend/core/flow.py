@@ -1,99 +1,93 @@
-"""The scripted brain: what the agent says and does next, from what the caller said, pressed or did not say.
+"""What the agent says and does next, from what the caller said, pressed or did not say.
 
+What is written is tried first; the rest is left to a language model, if there is one.
 Pure: no clock, no sound, no sockets. Refuses to know how anything is spoken, heard or carried out.
 """
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from datetime import date
 
-from backend.core.agent import ActionSettings, Agent, Node, Transition
-from backend.core.agent_checks import transfer_target_problem
+from backend.core.agent import ActionSettings, Agent, Collect, Node, Transition
+from backend.core.agent_checks import captured_names, transfer_target_problem
+from backend.core.answers import correction, is_bare, parse_answer, say_back, yes_or_no
 from backend.core.matching import KeyMatch, KeyPattern, has_keyword, search, spoken_keys, tidy, words
+from backend.core.steps import (
+    ELSE,
+    Action,
+    Ask,
+    CallWebhook,
+    Choice,
+    Expects,
+    Hangup,
+    Listen,
+    Record,
+    SendDtmf,
+    Step,
+    Transfer,
+)
 from backend.core.templates import render, variable_names
 from backend.errors import FlowError
 
-Expects = Literal["any", "yes_no", "digits", "phone"]
+__all__ = [
+    "Action",
+    "CallWebhook",
+    "Expects",
+    "Flow",
+    "Hangup",
+    "Listen",
+    "Record",
+    "SendDtmf",
+    "Step",
+    "Transfer",
+]
+
+
 _YES_NO = ("yes", "no")
+_YES_NO_KEYS = {"1": "yes", "2": "no"}
 _PHONE_KEYS = 7
 _MAX_CAPTURED = 200  # characters of a caller's words kept in a variable
 _MAX_KEYS = 32
+_MAX_READ_BACK = 4  # times a value is read back at one node
+_PLAIN_NUMBER = re.compile(r"\+?[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
-class Hangup:
-    """End the call."""
+class _Pending:
+    """A value that was read back, and where to go once the caller says that it is right."""
 
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """Hand the call to `to`: an E.164 number or a sip: address."""
-
-    to: str
-
-
-@dataclass(frozen=True, slots=True)
-class SendDtmf:
-    """Press these keys on the line."""
-
-    digits: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallWebhook:
-    """Tell another system; nobody waits for it."""
-
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Start (`on`) or stop recording."""
-
-    on: bool
-
-
-Action = Hangup | Transfer | SendDtmf | CallWebhook | Record
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """How to wait for the caller."""
-
-    silence_ms: int | None  # deliver `Flow.silence` after this much quiet since the agent finished
-    expects: Expects  # a hint for deciding when the caller has finished
-    max_digits: int | None  # keys asked for at most here; None: no key means anything
-    interruptible: bool  # whether the caller may interrupt while this node speaks
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What to do now: speak `say` in order, then perform `actions`, then listen or proceed."""
-
-    node_id: str
-    say: tuple[str, ...]
-    actions: tuple[Action, ...]
-    listen: Listen | None  # None: call `Flow.proceed` when spoken and acted (unless the call ended)
-    ends_call: bool
-
-    @property
-    def text(self) -> str:
-        """`say` as one text: what is spoken in one breath."""
-        return " ".join(self.say)
+    value: str
+    onward: Transition | None  # None: stay
+    captured: Mapping[str, str]
+    question: str
+    tries: int
 
 
 class Flow:
     """One call's way through its agent's call flow. Methods are called one after another, never at once.
 
     `variables`: what the call brings along (see `templates.call_variables`), over the agent's defaults.
+    `thinks`: a language model is there; without one, the flow goes by what is written alone.
+    `today`: what "tomorrow" is reckoned from; None: dates are kept as they were said.
     Every method that gives a Step raises FlowError where the flow cannot go on; say goodbye then.
     """
 
-    def __init__(self, agent: Agent, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        variables: Mapping[str, str],
+        *,
+        thinks: bool = False,
+        today: date | None = None,
+    ) -> None:
         self.agent = agent
+        self._thinks, self._today = thinks, today
+        self._from_caller = captured_names(agent)
+        self._pending: _Pending | None = None
         defaults = {name: value or "" for name, value in agent.variables.items()}
         self.variables: dict[str, str] = {"agent_name": agent.name, **defaults, **variables}
         self._nodes = {node.id: node for node in agent.call_flow.nodes}
@@ -117,22 +111,32 @@ class Flow:
 
     def proceed(self) -> Step:
         """On from a node that does not listen. Raises FlowError if there is nowhere to go."""
-        onward = next((item for item in self._at.transitions if item.when.otherwise), None)
+        onward = self._onward()
         if self._at.listens or self._at.ends_call or onward is None:
             raise FlowError(f"node {self._at.id!r} has nowhere to proceed to")
         return self._follow(onward)
 
     def heard(self, text: str) -> Step:
-        """The caller said this. What fits nothing is asked again, a few times; then a polite end."""
+        """The caller said this. What is written is tried first, then the language model is asked, if there is
+        one; what fits nothing is asked again, a few times; then a polite end."""
         self._spoke()
         said = tidy(text)
         if not said:
             return self._reprompt()
+        if self._pending is not None:
+            return self._heard_back(said, self._pending)
         for item in self._transitions():
             captured = self._captured(item, said)
             if captured is not None:
                 return self._take(item, captured, said)
-        return self._otherwise(said) or self._reprompt()
+        plain = self._otherwise(said) if self._plainly_answers(said) else None
+        return plain or self._asking(said) or self._otherwise(said) or self._reprompt()
+
+    def fork(self) -> Flow:
+        """A copy that goes its own way: for finding out what would be, if the caller said this."""
+        other = copy.copy(self)
+        other.variables = dict(self.variables)
+        return other
 
     def digits(self, digits: str) -> Step | None:
         """The caller pressed keys: `digits` is all of them, in order, since the last Step was given.
@@ -142,6 +146,9 @@ class Flow:
         """
         self._spoke()
         self._keys = digits[:_MAX_KEYS]
+        if self._wants_yes_no() and not any(item.when.digits for item in self._transitions()):
+            self._keys = ""
+            return self.heard(_YES_NO_KEYS[digits]) if digits in _YES_NO_KEYS else self._reprompt()
         matches = [(item, _key_match(item, self._keys)) for item in self._transitions()]
         open_ended = (KeyMatch.PARTIAL, KeyMatch.FULL_SO_FAR)
         more = self._collects_freely() or any(match in open_ended for _, match in matches)
@@ -183,6 +190,52 @@ class Flow:
             return self._again((prompt,))
         return self._goodbye(turns.idle_goodbye)
 
+    # --- what the language model answered ------------------------------------------------------------
+
+    def chose(self, intent: str, said: str, *, opened: bool) -> Step:
+        """It found that the caller wants this. `opened`: it has already spoken for the node this leads to."""
+        self._check_listening()
+        wanted = (item for item in self._offered() if (item.when.intent or ELSE) == intent)
+        item = next(wanted, None)
+        if item is None:
+            raise FlowError(f"node {self._at.id!r} has no choice {intent!r}")
+        step = self._take(item, {}, tidy(said))
+        return replace(step, ask=None, say=()) if opened and step.ask is not None else step
+
+    def filled(self, value: str) -> Step | None:
+        """It found what the node collects; `value` as `parse_answer` gives it. None: stay, it is kept."""
+        collect = self._at.collect
+        if collect is None:
+            raise FlowError(f"node {self._at.id!r} collects nothing")
+        onward = self._onward()
+        if collect.confirm and self._at.listens:
+            return self._read_back(_Pending(value, onward, {}, "", 0), collect)
+        self._keep(collect.name, value)
+        return None if onward is None else self._follow(onward)
+
+    def tool_used(self, name: str) -> Step | None:
+        """It used a tool, with success. None: that leads nowhere."""
+        item = next((item for item in self._transitions() if item.when.tool == name), None)
+        return None if item is None else self._follow(item)
+
+    def spoke(self) -> None:
+        """It answered in words: the caller was understood."""
+        self._reprompts = 0
+
+    def unanswered(self, said: str | None) -> Step:
+        """It gave nothing to go by, or is away. `said`: what the caller said; None: the node was entered."""
+        node = self._at
+        if said is not None:
+            return self._otherwise(tidy(said)) or self._reprompt()
+        say = self._render(node.say)
+        if not say and node.listens:
+            return self._reprompt()
+        if not say and any(action.type == "hangup" for action in node.actions):
+            say = self._render((self.agent.failover.apology,))
+        actions = tuple(self._action(item) for item in node.actions)
+        listening = node.listens and not node.ends_call
+        return Step(node.id, say, actions, self._listen() if listening else None, node.ends_call)
+
     # --- looking ahead -------------------------------------------------------------------------------
 
     def likely_texts(self) -> list[str]:
@@ -223,6 +276,8 @@ class Flow:
 
     def _say_after(self, item: Transition) -> tuple[str, ...]:
         """What is said when this transition is taken; nothing when that is not known yet."""
+        if self._thinks and (self._node(item.to).prompt or item.when.intent):
+            return ()
         say = self._node(item.to).say
         captured = set(re.compile(item.when.regex).groupindex) if item.when.regex else set()
         if self._at.collect and item in self._at.transitions:
@@ -265,37 +320,159 @@ class Flow:
         self._at = node
         self._reprompts = 0
         self._keys = ""
-        say = self._render((*first, *node.say))
-        if say:
+        self._pending = None
+        if say := self._render(node.say):
+            self._question = _last_question(say[-1])
+        elif node.prompt:
+            self._question = ""
+        ask = None
+        if self._thinks and node.prompt:
+            # A greeting is an opening already: two in a row would leave the caller no room.
+            ask = None if first and node.listens else self._ask(None)
+            say = ()
+        say = self._render(first) + say
+        if first and say and not self._question:
             self._question = _last_question(say[-1])
         actions = tuple(self._action(item) for item in node.actions)
         self._ended = node.ends_call
         listening = node.listens and not node.ends_call
-        return Step(node.id, say, actions, self._listen() if listening else None, node.ends_call)
+        return Step(node.id, say, actions, self._listen() if listening else None, node.ends_call, ask)
 
     def _take(self, item: Transition, captured: Mapping[str, str], said: str) -> Step:
         """Go where the transition leads, keeping what the caller gave."""
         collect = self._at.collect
         if collect and item in self._at.transitions and not item.when.silence_ms:
-            if collect.type == "text":
-                self._keep(collect.name, said)
-            else:
-                keys = _fitting_keys(item, said)
-                if keys:
-                    self._keep(collect.name, keys)
-        for name, value in captured.items():
-            self._keep(name, value)
+            by_model = self._thinks and self._at.prompt and collect.type in ("text", "name")
+            value = None if by_model else self._value(collect, item, said)
+            if value and collect.confirm:
+                return self._read_back(_Pending(value, item, captured, "", 0), collect)
+            if value:
+                self._keep(collect.name, value)
+        for name, caught in captured.items():
+            self._keep(name, caught)
         return self._follow(item)
+
+    def _value(self, collect: Collect, item: Transition, said: str) -> str | None:
+        """What the node collects, in these words or keys; None: it is not there."""
+        if collect.type == "text" or (collect.type == "date" and self._today is None):
+            return said
+        if collect.type == "digits":
+            return _fitting_keys(item, said) or None
+        return parse_answer(collect.type, said, self._today or date.min)
 
     def _keep(self, name: str, value: str) -> None:
         self.variables[name] = value[:_MAX_CAPTURED].strip()
 
+    def _onward(self) -> Transition | None:
+        return next((item for item in self._at.transitions if item.when.otherwise), None)
+
     def _otherwise(self, said: str) -> Step | None:
         """The node's last resort, if it has one and has what it collects."""
-        onward = next((item for item in self._at.transitions if item.when.otherwise), None)
-        if onward is None or (self._collects_freely() and not _all_keys(said)):
+        onward, collect = self._onward(), self._at.collect
+        if onward is None or (collect and not self._value(collect, onward, said)):
             return None
         return self._take(onward, {}, said)
+
+    def _plainly_answers(self, said: str) -> bool:
+        """Whether it is what the node collects and no more, so that no model need look at it."""
+        collect, onward = self._at.collect, self._onward()
+        if collect is None or onward is None or not is_bare(collect.type, said):
+            return False
+        return bool(self._value(collect, onward, said))
+
+    # --- reading back --------------------------------------------------------------------------------
+
+    def _read_back(self, pending: _Pending, collect: Collect) -> Step:
+        if pending.tries >= _MAX_READ_BACK:
+            return self._goodbye(self.agent.turns.give_up)
+        if isinstance(collect.confirm, str):
+            as_said = (
+                pending.value
+                if collect.type in ("digits", "phone")
+                else say_back(collect.type, pending.value)
+            )
+            question = render(collect.confirm, self.variables | {collect.name: as_said})
+        else:
+            question = f"I have {say_back(collect.type, pending.value)}. Is that right?"
+        self._pending = replace(pending, question=question, tries=pending.tries + 1)
+        self._keys = ""
+        return self._again_rendered((question,))
+
+    def _heard_back(self, said: str, pending: _Pending) -> Step:
+        for item in self.agent.call_flow.transitions:
+            if (captured := self._captured(item, said)) is not None:
+                return self._take(item, captured, said)
+        collect = self._at.collect
+        assert collect is not None
+        answer = yes_or_no(said)
+        better = correction(collect.type, said, self._today or date.min)
+        if answer == "yes" and better in (None, pending.value):
+            self._pending = None
+            self._keep(collect.name, pending.value)
+            for name, caught in pending.captured.items():
+                self._keep(name, caught)
+            if pending.onward is not None:
+                return self._follow(pending.onward)
+            return self._asking(said) or self._reprompt()
+        if better is not None and better != pending.value:
+            return self._read_back(replace(pending, value=better), collect)
+        if answer == "no":
+            self._pending = None
+            return (self._asking(said) if self._at.prompt else None) or self._reprompt()
+        return self._reprompt()
+
+    # --- asking the language model -------------------------------------------------------------------
+
+    def _asking(self, said: str) -> Step | None:
+        ask = self._ask(said)
+        return None if ask is None else Step(self._at.id, (), (), self._listen(), False, ask)
+
+    def _ask(self, said: str | None) -> Ask | None:
+        """What to ask it, now that the caller said this (None: now that the node is entered)."""
+        node = self._at
+        choices = () if said is None else self._choices()
+        if not self._thinks or not (node.prompt or choices):
+            return None
+        used = {item.when.tool for item in self._transitions()}
+        collect = node.collect if node.prompt else None
+        return Ask(
+            node.id,
+            self._for_model(self.agent.system_prompt or ""),
+            self._for_model(node.prompt) if node.prompt else None,
+            said,
+            choices,
+            node.tools if node.prompt else (),
+            tuple(name for name in node.tools if name in used),
+            collect,
+            collect is not None and (bool(collect.confirm) or self._onward() is not None),
+            tuple((name, value) for name in sorted(self._from_caller) if (value := self.variables.get(name))),
+            self._today,
+        )
+
+    def _offered(self) -> tuple[Transition, ...]:
+        """The transitions a language model may choose."""
+        intents = tuple(item for item in self._transitions() if item.when.intent)
+        onward = self._onward()
+        free = self._at.prompt and self._at.collect is None and onward is not None
+        return (*intents, onward) if free and onward is not None else intents
+
+    def _choices(self) -> tuple[Choice, ...]:
+        choices: dict[str, Choice] = {}
+        for item in self._offered():
+            prompt = self._node(item.to).prompt
+            intent = item.when.intent or ELSE
+            choices.setdefault(intent, Choice(intent, self._for_model(prompt) if prompt else None))
+        return tuple(choices.values())
+
+    def _for_model(self, text: str) -> str:
+        """A text for the language model. What a caller said must not stand among its instructions: of such a
+        variable only the name does, and its value comes as data."""
+        unsafe = set(self._from_caller)
+        if not _PLAIN_NUMBER.fullmatch(self.variables.get("caller_number", "")):
+            unsafe.add("caller_number")
+        return render(text, self.variables | {name: f"[{name}]" for name in unsafe})
+
+    # --- not understood ------------------------------------------------------------------------------
 
     def _reprompt(self) -> Step:
         turns = self.agent.turns
@@ -306,10 +483,11 @@ class Flow:
         return self._again_rendered(self._reprompt_say())
 
     def _reprompt_say(self) -> tuple[str, ...]:
-        if self._at.reprompt:
+        question = self._pending.question if self._pending else self._question
+        if self._at.reprompt and self._pending is None:
             return self._render((self._at.reprompt,))
         say = self._render((self.agent.turns.reprompt,))
-        return (*say, self._question) if self._question else say
+        return (*say, question) if question else say
 
     def _again(self, texts: tuple[str, ...]) -> Step:
         return self._again_rendered(self._render(texts))
@@ -363,6 +541,8 @@ class Flow:
         most = max((pattern.max_keys for pattern in patterns), default=None)
         if self._collects_freely():
             most = _MAX_KEYS
+        elif most is None and self._wants_yes_no():
+            most = 1
         interruptible = True if self._at.interruptible is None else self._at.interruptible
         return Listen(
             silence_ms=self._silence_ms(),
@@ -380,7 +560,16 @@ class Flow:
     def _quiet_left_ms(self) -> int:
         return self.agent.limits.max_silence_seconds * 1000 - self._quiet_ms
 
+    def _wants_yes_no(self) -> bool:
+        """Whether the question is one of yes or no that keys may answer, 1 and 2."""
+        collect = self._at.collect
+        return self._pending is not None or (collect is not None and collect.type == "yes_no")
+
     def _expects(self) -> Expects:
+        if self._wants_yes_no():
+            return "yes_no"
+        if self._at.collect is not None and self._at.collect.type == "phone":
+            return "phone"
         most = max((pattern.max_keys for pattern in _patterns(self._at.transitions)), default=0)
         if most >= _PHONE_KEYS or (self._collects_freely() and most == 0):
             return "phone"
@@ -393,9 +582,10 @@ class Flow:
         """Whether the node takes any digits: it collects them and leaves to `otherwise` what they are."""
         collect = self._at.collect
         return (
-            collect is not None
-            and collect.type == "digits"
-            and any(item.when.otherwise for item in self._at.transitions)
+            self._pending is None
+            and collect is not None
+            and collect.type in ("digits", "phone", "number")
+            and self._onward() is not None
         )
 
     def _captured(self, item: Transition, said: str) -> dict[str, str] | None:

@@ -1,0 +1,272 @@
+"""One turn by the language model: its text as pieces to speak, its tool calls, and what came of it.
+
+A request begins with the object, so that it can be made before the caller's turn is quite over. Does not
+decide what an answer means for the call (the flow does), nor speak.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from backend.calls.ports import LanguageModel, Toolbox
+from backend.core.agent import Agent
+from backend.core.brain import Chose, Decision, Filled, Refused, UseTool, judge, tool_specs
+from backend.core.llm import LlmEvent, Message, TextDelta, ToolCall, Usage
+from backend.core.sentences import PieceStream, pieces
+from backend.core.speech import Piece
+from backend.core.steps import Ask
+from backend.errors import LlmError, ToolError
+
+log = logging.getLogger(__name__)
+
+MAX_ROUNDS = 4  # requests a turn: three times tools, then an answer
+_MAX_CALLS = 4  # tool calls a request; a model that makes more is lost
+_FILLER_AFTER_S = 0.7
+_EVENT_S = 15.0  # nothing for so long: the adapter's own deadlines are shorter
+_TOOL_S = 65.0  # as above; an agent's tool has at most 60 s
+_MAX_EVENTS = 4_096  # read ahead of the voice; beyond it the server is made to wait
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A tool was used with success, and there is a way on for that."""
+
+    name: str
+
+
+Outcome = Chose | Filled | Used
+
+
+class LlmTurn:
+    """Iterate `pieces` once, or not at all; `aclose` it in any case. Then see what it tells."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        ask: Ask,
+        messages: Sequence[Message],
+        model: LanguageModel,
+        toolbox: Toolbox | None,
+        *,
+        on_tools: Callable[[Sequence[ToolCall], Sequence[str]], None],
+    ) -> None:
+        """`on_tools` is told of tool calls that were carried out, with their results."""
+        self.ask = ask
+        self.outcome: Outcome | None = None
+        self.kept: str | None = None
+        """What the node collects, where that does not end its task."""
+        self.problem: LlmError | None = None
+        self.spoken = False
+        """Whether it gave words of its own to say."""
+        self.requests = 0
+        self.usage = (0, 0)
+        """Tokens: prompt, completion; where the server does not tell them, reckoned from the lengths."""
+        self._agent, self._model, self._toolbox, self._on_tools = agent, model, toolbox, on_tools
+        self._messages = list(messages)
+        self._specs = tool_specs(agent, ask)
+        self._text = ""
+        self._script = PieceStream(agent.language)
+        self._reply = self._request()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way."""
+        await self._reply.aclose()
+        self._count(self._reply)
+
+    def unsaid(self) -> str:
+        """What the model wrote and nobody has taken out of `pieces`, as far as it is whole sentences."""
+        if self.ask.task is None:
+            return ""
+        left = [piece for text in self._reply.left() for piece in self._script.push(text)]
+        return " ".join(piece.text for piece in left)
+
+    async def pieces(self) -> AsyncGenerator[Piece]:
+        """What to speak, as soon as it is certain. Raises nothing of the model's: see `problem`."""
+        try:
+            for _ in range(MAX_ROUNDS):
+                calls: list[ToolCall] = []
+                self._text, self._script = "", PieceStream(self._agent.language)
+                async for event in self._reply.events():
+                    if isinstance(event, ToolCall):
+                        calls.append(event)
+                    elif isinstance(event, TextDelta):
+                        self._text += event.text
+                        for piece in self._script.push(event.text) if self.ask.task is not None else ():
+                            self.spoken = True
+                            yield piece
+                for piece in self._script.finish() if self.ask.task is not None else ():
+                    self.spoken = True
+                    yield piece
+                if not calls:
+                    return
+                async with aclosing(self._carry_out(calls[:_MAX_CALLS])) as fillers:
+                    async for piece in fillers:
+                        yield piece
+                if self.outcome is not None:
+                    return
+                self._reply = self._request()
+            log.warning("the language model calls tools without end at node %s", self.ask.node_id)
+        except LlmError as error:
+            log.warning("language model (%s): %s", error.reason, error)
+            self.problem = error
+        finally:
+            await self.aclose()
+
+    # --- requests --------------------------------------------------------------------------------------
+
+    def _request(self) -> _Reply:
+        if self.requests:
+            self._count(self._reply)
+        self.requests += 1
+        return _Reply(self._model.reply(tuple(self._messages), self._specs))
+
+    def _count(self, reply: _Reply) -> None:
+        prompt, completion = reply.take_usage(sum(len(message.text) for message in self._messages))
+        self.usage = self.usage[0] + prompt, self.usage[1] + completion
+
+    # --- tools -----------------------------------------------------------------------------------------
+
+    async def _carry_out(self, calls: list[ToolCall]) -> AsyncGenerator[Piece]:
+        """Carry them out in order, up to one that leads elsewhere; gives what to say meanwhile."""
+        results: list[str] = []
+        filled_in = self.spoken
+        used: list[tuple[ToolCall, str]] = []
+        for call in calls:
+            decision = judge(self.ask, call)
+            if isinstance(decision, UseTool):
+                work = asyncio.create_task(self._use(call), name=f"tool {call.name}")
+                try:
+                    done, _ = await asyncio.wait([work], timeout=_FILLER_AFTER_S)
+                    if not done and not filled_in:
+                        filled_in = True
+                        for piece in self._filler(call.name):
+                            yield piece
+                    result, well = await work
+                finally:
+                    work.cancel()
+                used.append((call, result))
+                results.append(result)
+                if well and call.name in self.ask.leaving_tools:
+                    self.outcome = Used(call.name)
+            else:
+                results.append(self._decide(decision))
+            if self.outcome is not None:
+                break
+        if used:
+            self._on_tools([call for call, _ in used], [result for _, result in used])
+        answered = tuple(calls[: len(results)])
+        self._messages.append(Message("assistant", self._text, tool_calls=answered))
+        for call, result in zip(answered, results, strict=True):
+            self._messages.append(Message("tool", result, tool_call_id=call.id))
+
+    def _decide(self, decision: Decision) -> str:
+        """The result of a call that is no tool of the agent's."""
+        match decision:
+            case Chose():
+                self.outcome = decision
+                return "done"
+            case Filled(value) if self.ask.fill_ends:
+                self.outcome = decision
+                return "kept"
+            case Filled(value):
+                self.kept = value
+                return "kept"
+            case Refused(sentence):
+                log.info(
+                    "a call of the language model's is refused at node %s: %s", self.ask.node_id, sentence
+                )
+                return sentence
+            case UseTool():
+                raise AssertionError("tools are used elsewhere")
+
+    async def _use(self, call: ToolCall) -> tuple[str, bool]:
+        """Its result, and whether it went well."""
+        if self._toolbox is None:
+            return "Tools cannot be used now.", False
+        try:
+            async with asyncio.timeout(_TOOL_S):
+                result = await self._toolbox.call(call)
+        except ToolError as error:
+            log.warning("tool %s: %s", call.name, error)
+            return str(error), False
+        except TimeoutError:
+            return f"The tool {call.name} did not answer in time.", False
+        log.info("tool %s was used at node %s", call.name, self.ask.node_id)
+        return result, True
+
+    def _filler(self, name: str) -> list[Piece]:
+        tool = next((tool for tool in self._agent.tools if tool.name == name), None)
+        return pieces(tool.filler, self._agent.language) if tool is not None else []
+
+
+class _Reply:
+    """One request, read ahead of the voice."""
+
+    def __init__(self, stream: AsyncGenerator[LlmEvent]) -> None:
+        self._events: asyncio.Queue[LlmEvent | LlmError | None] = asyncio.Queue(_MAX_EVENTS)
+        self._stream = stream
+        self._usage: Usage | None = None
+        self._characters = 0
+        self._counted = False
+        self._task = asyncio.create_task(self._read(), name="language model")
+
+    async def events(self) -> AsyncGenerator[TextDelta | ToolCall]:
+        """Its text and tool calls. Raises LlmError."""
+        while True:
+            try:
+                async with asyncio.timeout(_EVENT_S):
+                    event = await self._events.get()
+            except TimeoutError as error:
+                raise LlmError("the language model fell silent", reason="timeout") from error
+            if event is None:
+                return
+            if isinstance(event, LlmError):
+                raise event
+            if not isinstance(event, Usage):
+                yield event
+
+    def left(self) -> list[str]:
+        """The text that is there and was not asked for."""
+        texts = []
+        while not self._events.empty():
+            event = self._events.get_nowait()
+            if isinstance(event, TextDelta):
+                texts.append(event.text)
+        return texts
+
+    def take_usage(self, asked_characters: int) -> tuple[int, int]:
+        """What it cost, told once."""
+        if self._counted:
+            return 0, 0
+        self._counted = True
+        if self._usage is not None:
+            return self._usage.prompt_tokens, self._usage.completion_tokens
+        return asked_characters // 4, self._characters // 4
+
+    async def aclose(self) -> None:
+        """Cancel it. Returns once the request is let go of."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _read(self) -> None:
+        try:
+            async with aclosing(self._stream) as stream:
+                async for event in stream:
+                    if isinstance(event, Usage):
+                        self._usage = event
+                    elif isinstance(event, TextDelta):
+                        self._characters += len(event.text)
+                    else:
+                        self._characters += len(event.arguments)
+                    await self._events.put(event)
+            await self._events.put(None)
+        except LlmError as error:
+            await self._events.put(error)
+        except Exception as error:
+            # An adapter's bug must not cost the caller the call.
+            log.exception("the language model's adapter failed")
+            await self._events.put(LlmError(f"internal error: {error!r}", reason="protocol"))

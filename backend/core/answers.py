@@ -1,0 +1,274 @@
+"""A caller's answer → the value that was asked for: a date, a telephone number, an e-mail address, yes or no.
+
+Deterministic, for English; a value is the same however it was said. Refuses to know about flows and models.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from typing import Literal
+
+from backend.core.matching import spoken_keys, tidy, words
+from backend.core.templates import spell_digits
+
+AnswerType = Literal["text", "digits", "name", "date", "phone", "number", "email", "yes_no"]
+
+_YES = frozenset(
+    "yes yeah yep yup yah sure ok okay correct right absolutely definitely exactly indeed".split()
+)
+_NO = frozenset("no nope nah not wrong incorrect never dont isnt wasnt".split())
+_MONTHS = {
+    name: number
+    for number, names in enumerate(
+        "january jan|february feb|march mar|april apr|may|june jun|july jul|august aug|"
+        "september sept sep|october oct|november nov|december dec".split("|"),
+        start=1,
+    )
+    for name in names.split()
+}
+_MONTH_NAMES = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+_WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+_ORDINALS = {
+    word: number
+    for number, word in enumerate(
+        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth "
+        "fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth".split(),
+        start=1,
+    )
+} | {"thirtieth": 30}
+_LEAD_IN = re.compile(
+    r"^(?:(?:no|nope|sorry|well|um|uh|er|oh|so|yes|yeah|hi|hello|sure|okay|ok|actually|wait)\b[\s,.!-]*)*"
+    r"(?:(?:i said|it's|its|it is|that's|that is|this is|my name is|my name's|the name is|the name's|name's|"
+    r"i'm|i am|call me|make it|it should be)\b[\s,:]*)?",
+    re.IGNORECASE,
+)
+_POLITE_END = re.compile(r"[\s,.!]*\b(?:please|thanks|thank you)[\s.!]*$", re.IGNORECASE)
+_EMAIL = re.compile(r"[a-z0-9][a-z0-9._%+-]*@[a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)*\.[a-z]{2,}")
+_MOST = {"name": 80, "email": 120}
+# Words beside a value that say nothing of their own: with only such, an answer is nothing but the answer.
+_BESIDE = frozenset(
+    "its it is that thats my number phone date email address the a on of at and please thanks thank you i im "
+    "am yes no well um uh er oh so sure okay ok sorry actually said would like want want to be for make in "
+    "under dot star pound minus double triple next this coming day days people persons guests".split()
+)
+
+
+def parse_answer(kind: AnswerType, said: str, today: date) -> str | None:
+    """The value in what was said or typed; None when there is none of that kind.
+
+    `digits`, `phone`: figures ("+" kept); `number`: "3", "-2.5"; `date`: ISO 8601, a day without a year is
+    the next one from `today` on; `email`: lower case; `yes_no`: "yes" or "no"; `name` and `text`: the words.
+    """
+    match kind:
+        case "text":
+            return tidy(said) or None
+        case "name":
+            return _name(said)
+        case "digits":
+            return "".join(spoken_keys(said)) or None
+        case "phone":
+            return _phone(said)
+        case "number":
+            return _number(said)
+        case "date":
+            return _date(said, today)
+        case "email":
+            return _email(said)
+        case "yes_no":
+            return yes_or_no(said)
+
+
+def is_bare(kind: AnswerType, said: str) -> bool:
+    """Whether the words are little more than such an answer: no question, no story around it."""
+    if kind in ("text", "name") or "?" in said:
+        return False
+    if kind == "email":
+        return len(words(said)) <= 14
+    meant = _YES | _NO | _BESIDE | _MONTHS.keys() | set(_WEEKDAYS) | _ORDINALS.keys()
+    others = [word for word in words(said) if not word[0].isdecimal() and word not in meant]
+    return len([word for word in others if word not in ("today", "tomorrow", "th", "st", "nd", "rd")]) <= 1
+
+
+def say_back(kind: AnswerType, value: str) -> str:
+    """The value as it is read back to the caller."""
+    if kind in ("digits", "phone"):
+        return spell_digits(value)
+    if kind == "date":
+        try:
+            day = date.fromisoformat(value)
+        except ValueError:
+            return value
+        return f"{_WEEKDAYS[day.weekday()].capitalize()}, {_MONTH_NAMES[day.month - 1]} {day.day}, {day.year}"
+    return value
+
+
+def yes_or_no(said: str) -> str | None:
+    """ "yes", "no", or None for neither: "Yeah, that's right.", "No, it isn't." """
+    heard = words(said)
+    if heard[:2] == ("no", "problem"):
+        heard = heard[2:] or ("yes",)
+    if any(word in _NO for word in heard):
+        return "no"
+    return "yes" if any(word in _YES for word in heard) else None
+
+
+def correction(kind: AnswerType, said: str, today: date) -> str | None:
+    """The value that stands in for one read back wrongly: "No, it's Anna." → "Anna"."""
+    rest = _LEAD_IN.sub("", tidy(said)).strip(" ,.")
+    if not rest or kind == "yes_no":
+        return None
+    if kind in ("text", "name"):
+        heard = words(rest)
+        # "That's not right" names nothing.
+        named = not (_NO | _YES).intersection(heard) and len(heard) <= 6
+        return parse_answer(kind, rest, today) if named else None
+    return parse_answer(kind, rest, today)
+
+
+def _name(said: str) -> str | None:
+    name = _POLITE_END.sub("", _LEAD_IN.sub("", tidy(said))).strip(" ,.")
+    letters = sum(char.isalpha() for char in name)
+    return name if letters >= 2 and len(name) <= _MOST["name"] and len(name.split()) <= 6 else None
+
+
+def _phone(said: str) -> str | None:
+    plus = "+" if re.search(r"\+\s?\d", said) or re.search(r"\bplus\b", said, re.IGNORECASE) else ""
+    text = re.sub(r"\bplus\b|\+", " ", said, flags=re.IGNORECASE)
+    figures = re.sub(r"\D", "", "".join(spoken_keys(re.sub(r"(?<=\d)[\s().-]+(?=\d)", "", text))))
+    return plus + figures if 7 <= len(figures) <= 15 else None
+
+
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
+
+
+def _number(said: str) -> str | None:
+    plain = tidy(said).casefold()
+    plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", plain)
+    if found := re.search(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.]*\d)", plain):
+        following = words(plain[found.end() :])[:1]
+        scale = _SCALES.get(following[0], 1) if following else 1
+        value = float(found.group()) * scale
+        return str(int(value)) if value.is_integer() else str(value)
+    whole, _, decimals = plain.partition(" point ")
+    fraction = "".join(word for word in words(decimals)[:4] if word.isdecimal())
+    counted = _counted(words(whole))
+    return f"{counted}.{fraction}" if counted is not None and fraction else counted
+
+
+def _counted(heard: tuple[str, ...]) -> str | None:
+    """ "2 thousand and 6", as `words` gives it → "2006"."""
+    total: int | None = None
+    part = 0
+    negative = False
+    for word in heard:
+        if word.isdecimal():
+            total, part = total or 0, part + int(word)
+        elif word in _SCALES and total is not None:
+            part = max(part, 1) * _SCALES[word]
+            if _SCALES[word] >= 1000:
+                total, part = total + part, 0
+        elif word in ("minus", "negative") and total is None:
+            negative = True
+        elif total is not None and word != "and":
+            break
+    if total is None:
+        return None
+    return str(-(total + part) if negative else total + part)
+
+
+def _email(said: str) -> str | None:
+    text = tidy(said).casefold()
+    text = re.sub(r"\s+(?:at|@)\s+(?!at\b)", "@", text, count=1)
+    text = re.sub(r"\s+(?:dot|period|point)\s+", ".", text)
+    text = re.sub(r"\s+underscore\s+", "_", text)
+    text = re.sub(r"\s+(?:dash|hyphen|minus)\s+", "-", text)
+    # "j a n e @ example.com": letters and figures spelled one by one belong together.
+    text = re.sub(r"\b(\w) (?=\w\b)", r"\1", text)
+    found = _EMAIL.search(text)
+    return found.group()[: _MOST["email"]] if found else None
+
+
+def _date(said: str, today: date) -> str | None:
+    text = tidy(said).casefold()
+    if iso := re.search(r"\b(\d{4})-(\d{1,2})-(\d{1,2})\b", text):
+        return _day(int(iso[1]), int(iso[2]), int(iso[3]))
+    if slashed := re.search(r"\b(\d{1,2})/(\d{1,2})(?:/(\d{4}|\d{2}))?\b", text):
+        return _dated(int(slashed[1]), int(slashed[2]), _year(slashed[3]), today)
+    heard = _joined_ordinals(words(text))
+    if "after" in heard and "tomorrow" in heard:
+        return (today + timedelta(days=2)).isoformat()
+    for word, days in (("today", 0), ("tonight", 0), ("tomorrow", 1)):
+        if word in heard:
+            return (today + timedelta(days=days)).isoformat()
+    for at, word in enumerate(heard):
+        if (month := _MONTHS.get(word)) and (found := _beside_month(heard, at, month, today)):
+            return found
+    for at, word in enumerate(heard):
+        if word in _WEEKDAYS:
+            ahead = (_WEEKDAYS.index(word) - today.weekday()) % 7 or 7
+            if at and heard[at - 1] == "next" and today.weekday() + ahead <= 6:
+                ahead += 7  # "next Friday" on a Monday is not this week's
+            return (today + timedelta(days=ahead)).isoformat()
+    return None
+
+
+def _joined_ordinals(heard: tuple[str, ...]) -> list[str]:
+    """ "march 20 first" → march 21; "4 th" → 4."""
+    out: list[str] = []
+    for word in heard:
+        number = _ORDINALS.get(word)
+        if number is not None:
+            if out and out[-1] in ("20", "30") and number < 10:
+                out[-1] = str(int(out[-1]) + number)
+            else:
+                out.append(str(number))
+        elif not (word in ("th", "st", "nd", "rd") and out and out[-1].isdecimal()):
+            out.append(word)
+    return out
+
+
+def _beside_month(heard: list[str], at: int, month: int, today: date) -> str | None:
+    """ "march 4", "march the 4 2027", "the 4 of march"."""
+    after = [word for word in heard[at + 1 : at + 5] if word not in ("the", "of", "in")]
+    before = [word for word in heard[max(0, at - 2) : at] if word not in ("the", "of")]
+    if after and after[0].isdecimal() and int(after[0]) <= 31:
+        return _dated(month, int(after[0]), _year("".join(_figures(after[1:]))), today)
+    if before and before[-1].isdecimal():
+        return _dated(month, int(before[-1]), _year("".join(_figures(after))), today)
+    return None
+
+
+def _figures(heard: list[str]) -> list[str]:
+    """The figures it begins with: "19 85", "2026"."""
+    out: list[str] = []
+    for word in heard[:2]:
+        if not word.isdecimal():
+            break
+        out.append(word)
+    return out
+
+
+def _year(figures: str | None) -> int | None:
+    if not figures or len(figures) not in (2, 4):
+        return None
+    return int(figures) + (2000 if len(figures) == 2 else 0)
+
+
+def _dated(month: int, day: int, year: int | None, today: date) -> str | None:
+    if year is not None:
+        return _day(year, month, day)
+    this = _day(today.year, month, day)
+    if this is not None and this >= today.isoformat():
+        return this
+    return _day(today.year + 1, month, day) or this
+
+
+def _day(year: int, month: int, day: int) -> str | None:
+    try:
+        return date(year, month, day).isoformat()
+    except ValueError:
+        return None
