@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from backend import __version__
+from backend.calls.ears_board import EarsBoard
 from backend.calls.live_call import NOT_CONNECTED
 from backend.calls.manager import CallManager
 from backend.calls.ports import CallParts, Transcriber, VoiceDetector
@@ -25,6 +26,7 @@ from backend.core.agent import Agent
 from backend.core.agent_checks import unsupported
 from backend.core.urls import websocket_url
 from backend.errors import ConfigError
+from backend.hearing_routes import HearingRoutes
 from backend.settings import Settings, missing
 from backend.speech_routes import SpeechRoutes
 from backend.storage.agent_files import AgentFiles
@@ -104,6 +106,9 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     board = RouteBoard(now_ms, metrics)
     routes = await stack.enter_async_context(SpeechRoutes(settings, board, agents.all, now_ms))
     metrics.watch_speech(routes.health_now)
+    hearing = HearingRoutes(settings, EarsBoard(now_ms, metrics), agents.all, now_ms, transcriber)
+    stack.push_async_callback(hearing.aclose)
+    metrics.watch_hearing(hearing.health_now)
     prompts = await asyncio.to_thread(open_prompts, settings)
     preparer = Preparer(
         prompts,
@@ -124,6 +129,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
         observer=metrics,
         media_url=websocket_url(settings.public_url or f"http://{settings.host}:{settings.port}", "/media"),
         prepared=preparer.voice,
+        make_ears=hearing.ears,
     )
     manager = CallManager(parts, carrier, agents, from_number=settings.telnyx_from_number)
     await stack.enter_async_context(manager)
@@ -143,10 +149,14 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     app.include_router(calls_router(manager, store, guard))
     app.include_router(agents_router(agents, guard))
     known_carrier = carrier if settings.telnyx_api_key else None
-    app.include_router(health_router(manager, routes, store, known_carrier, guard, version=__version__))
+    app.include_router(
+        health_router(
+            manager, routes, store, known_carrier, guard, version=__version__, hearing=hearing.health_now
+        )
+    )
     app.include_router(metrics_router(metrics))
     app.include_router(pages_router(version=__version__))
-    _say_what_is_missing(settings, agents, routes)
+    _say_what_is_missing(settings, agents, routes, hearing)
     return app
 
 
@@ -226,13 +236,16 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-def _say_what_is_missing(settings: Settings, agents: AgentFiles, routes: SpeechRoutes) -> None:
+def _say_what_is_missing(
+    settings: Settings, agents: AgentFiles, routes: SpeechRoutes, hearing: HearingRoutes
+) -> None:
     for sentence in missing(settings):
         log.warning(sentence)
     for agent in agents.all():
         for sentence in unsupported(agent):
             log.warning("agent %s: %s", agent.id, sentence)
         routes.plans_ahead(agent)  # says which routes it goes without
+        hearing.plans(agent)  # likewise
 
 
 def _secret(value: SecretStr | None) -> str | None:

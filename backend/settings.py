@@ -47,7 +47,10 @@ class Settings(BaseSettings):
 
     elevenlabs_api_key: SecretStr | None = Field(None, description="Key of ElevenLabs.")
     elevenlabs_base_url: str = Field("https://api.elevenlabs.io", description="Where ElevenLabs is.")
-    openai_api_key: SecretStr | None = Field(None, description="Key of the language model's API.")
+    openai_api_key: SecretStr | None = Field(None, description="Key of the API at OPENAI_BASE_URL.")
+    stt_api_key: SecretStr | None = Field(
+        None, description="Bearer key of servers at an agent's stt.base_url."
+    )
     openai_base_url: str = Field("https://api.openai.com/v1", description="Any OpenAI-compatible API.")
 
     database_url: str = Field(
@@ -175,8 +178,5 @@ def _in_vain(settings: Settings) -> list[str]:
         "SESAME_FALLBACK_URL has no effect: set SESAME_FALLBACK_ENABLED=true.": sesame
         and fallback
         and not settings.sesame_fallback_enabled,
-        "OPENAI_API_KEY has no effect in this version: agents follow their call flow; leave it out.": bool(
-            settings.openai_api_key
-        ),
     }
     return [sentence for sentence, holds in said.items() if holds]

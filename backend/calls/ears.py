@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
 
 from backend.calls.ears_board import EarsBoard
-from backend.calls.ports import Clock, StartHearing, StreamingTranscriber, Transcriber
+from backend.calls.ports import CarrierTold, Clock, EarPlan, StartHearing, StreamingTranscriber
 from backend.core.hearing import RATE_HZ, EarKey, asks_again, deadline_ms, overrules
 from backend.core.key_terms import correct
 from backend.errors import HearingError
@@ -21,24 +19,6 @@ log = logging.getLogger(__name__)
 
 _LAST_MS = 15_000.0  # there is nobody else to ask: late is better than never
 _LET_GO_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class EarPlan:
-    """A route a call may hear by. `make`: an adapter, which the call closes if it has `aclose`."""
-
-    key: EarKey
-    make: Callable[[StartHearing], Transcriber]
-    early: bool = False
-    """Must listen along from the beginning, even as a fallback."""
-
-
-@runtime_checkable
-class CarrierTold(Protocol):
-    """A route that the carrier tells words by webhook."""
-
-    def told(self, text: str, *, final: bool) -> None:
-        """Words of the caller: `final`, or so far."""
 
 
 class Ears:

@@ -9,7 +9,7 @@ import asyncio
 import audioop
 from collections.abc import Callable
 
-from backend.calls.ports import Clock, Transcriber, VoiceDetector
+from backend.calls.ports import Clock, StreamingTranscriber, Transcriber, VoiceDetector
 from backend.core.g711 import BYTES_PER_MS, RATE_HZ, Codec
 from backend.core.loudness import NoiseFloor
 from backend.core.turns import (
@@ -47,6 +47,8 @@ class Listener:
     ) -> None:
         self.turns = TurnTaker(policy)
         self._codec, self._detector, self._transcriber = codec, detector, transcriber
+        self._stream = transcriber if isinstance(transcriber, StreamingTranscriber) else None
+        self._streamed = False  # whether the turn under way is
         self._clock, self._tasks = clock, tasks
         self._agent_speaking, self._on_event, self._on_deaf = agent_speaking, on_event, on_deaf
         self._recognition: asyncio.Task[None] | None = None
@@ -74,6 +76,7 @@ class Listener:
             for event in self.turns.window(probability, start_ms, end_ms, agent_speaking=speaking, loud=loud):
                 self._handle(event)
             start_ms = end_ms
+        self._feed(pcm16)
         self._check()
         self._watch_line()
 
@@ -120,6 +123,14 @@ class Listener:
         self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self._check)
         self._check()
 
+    def _feed(self, pcm16: bytes) -> None:
+        """Pass a turn's audio on as it comes, from its onset."""
+        if not self.turns.speaking:
+            self._streamed = False
+        elif self._stream is not None:
+            self._stream.hear(pcm16 if self._streamed else bytes(self._audio), begins=not self._streamed)
+            self._streamed = True
+
     def _drop_recognition(self) -> None:
         if self._recognition is not None:
             self._recognition.cancel()
@@ -130,6 +141,7 @@ class Listener:
         if ended is not None:
             self._stop_timer()
             self._trim(_PRE_ROLL_MS)
+            self._streamed = False
             self._on_event(ended)
 
     def _watch_line(self) -> None:

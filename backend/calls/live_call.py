@@ -17,7 +17,7 @@ from backend.calls.apology import apologise
 from backend.calls.carrier_voice import CARRIER, CarrierVoice
 from backend.calls.conversation import Conversation, KeyPressed, LineLost, LineRestored, SayRequest
 from backend.calls.listener import Listener
-from backend.calls.ports import CallParts, MediaSocket
+from backend.calls.ports import CallParts, MediaSocket, StreamingTranscriber
 from backend.calls.recorder import TurnRecorder
 from backend.calls.speaker import Speaker
 from backend.calls.voice import Voice
@@ -28,6 +28,7 @@ from backend.core.dtmf import DtmfMerger, Source
 from backend.core.failover import Patience
 from backend.core.flow import Action, Flow, Hangup, SendDtmf, Transfer
 from backend.core.g711 import Codec
+from backend.core.hearing import CarrierHearing
 from backend.core.media import (
     AudioIn,
     CarrierFault,
@@ -85,6 +86,8 @@ class LiveCall:
             prepared=self._prepared,
             last_resort=self._carrier_voice.say if CARRIER in agent.tts_fallbacks else None,
         )
+        self._ears = parts.make_ears(agent, self._start_hearing) if parts.make_ears else parts.transcriber
+        self._getting_ears_ready: asyncio.Task[None] | None = None
         self._dtmf = DtmfMerger()
         self._socket: MediaSocket | None = None
         self._reader: asyncio.Task[Any] | None = None
@@ -171,6 +174,8 @@ class LiveCall:
         finally:
             self.finished.set()
             await self._voice.aclose()
+            if isinstance(self._ears, StreamingTranscriber):
+                await self._ears.aclose()
             await self._carrier_voice.aclose()
             if self._prepared is not None:
                 await self._prepared.aclose()
@@ -393,7 +398,7 @@ class LiveCall:
         self._listener = Listener(
             codec=started.codec,
             detector=self._parts.make_detector(),
-            transcriber=self._parts.transcriber,
+            transcriber=self._ears,
             policy=TurnPolicy(
                 end_of_turn_ms=turns.end_of_turn_ms,
                 yes_no_ms=min(TurnPolicy().yes_no_ms, turns.end_of_turn_ms),
@@ -408,6 +413,8 @@ class LiveCall:
             on_event=lambda event: self._conversation.notify(event) if self._conversation else None,
             on_deaf=self._deaf,
         )
+        if isinstance(self._ears, StreamingTranscriber):
+            self._getting_ears_ready = self._tasks.create_task(self._ears.connect(), name="ears")
         self._flow = flow = Flow(self.agent, self._variables)
         self._variables = flow.variables
         self._conversation = Conversation(
@@ -497,7 +504,12 @@ class LiveCall:
         log.error("call %s: %s", self.record.id, error)
         self.error = self.error or str(error)
 
+    async def _start_hearing(self, order: CarrierHearing) -> None:
+        raise HearingError("the carrier cannot listen along yet", route="telnyx", reason="not_ready")
+
     async def _stop_talking(self) -> None:
+        if self._getting_ears_ready is not None:
+            self._getting_ears_ready.cancel()
         if self._talk is not None:
             self._talk.cancel()
             await asyncio.wait([self._talk], timeout=2.0)

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.health import RouteKey
-from backend.core.hearing import CarrierHearing
+from backend.core.hearing import CarrierHearing, EarKey
 from backend.core.llm import LlmEvent, Message, ToolCall, ToolSpec
 from backend.core.records import CallRecord, CallState, Direction, TurnRecord, TurnTimings
 from backend.core.speech import Piece, RouteName, Sound
@@ -72,8 +72,30 @@ class StreamingTranscriber(Transcriber, Protocol):
         """Let go of everything, within a second."""
 
 
+@runtime_checkable
+class CarrierTold(Protocol):
+    """Speech-to-text that the carrier tells words by webhook."""
+
+    def told(self, text: str, *, final: bool) -> None:
+        """Words of the caller: `final`, or so far."""
+
+
+class CallEars(StreamingTranscriber, CarrierTold, Protocol):
+    """One call's speech-to-text, whatever its routes are. See `backend.calls.ears`."""
+
+
 StartHearing = Callable[[CarrierHearing], Awaitable[None]]
 """Has the carrier listen along. Raises HearingError."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarPlan:
+    """A route a call may hear by. `make`: an adapter; one that streams is the call's own."""
+
+    key: EarKey
+    make: Callable[[StartHearing], Transcriber]
+    early: bool = False
+    """Must listen along from the beginning, even as a fallback."""
 
 
 class LanguageModel(Protocol):
@@ -207,3 +229,5 @@ class CallParts:
     media_url: str
     """`wss://…/media`, what the carrier can reach."""
     prepared: Callable[[Agent], PreparedVoice | None] = _nothing_prepared
+    make_ears: Callable[[Agent, StartHearing], CallEars] | None = None
+    """An agent's ways to hear, for one call; None: `transcriber` alone."""

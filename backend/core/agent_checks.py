@@ -55,14 +55,21 @@ def _voice_errors(agent: Agent) -> Iterator[Problem]:
         yield "elevenlabs_settings.voice_id", "is required: tts_provider or tts_fallbacks uses elevenlabs"
     if agent.failover.transfer_to is not None:
         yield from _transfer_errors(agent, "failover.transfer_to", agent.failover.transfer_to)
-    if agent.stt.provider == "local" and not agent.language.startswith("en"):
-        yield "stt.provider", f"'local' hears English only, and language is {agent.language!r}"
+    if not agent.language.startswith("en"):
+        english_only = f"'local' hears English only, and language is {agent.language!r}"
+        if agent.stt.provider == "local":
+            yield "stt.provider", english_only
+        if "local" in agent.stt.fallbacks:
+            yield f"stt.fallbacks[{agent.stt.fallbacks.index('local')}]", english_only
+    if agent.stt.base_url is not None and "openai" not in (agent.stt.provider, *agent.stt.fallbacks):
+        yield "stt.base_url", "is for provider or fallback 'openai'; leave it out"
 
 
 def _list_errors(agent: Agent) -> Iterator[Problem]:
     lists: dict[str, list[str]] = {
         "phone_numbers": list(agent.phone_numbers),
         "tts_fallbacks": list(agent.tts_fallbacks),
+        "stt.fallbacks": list(agent.stt.fallbacks),
         "call_flow.nodes": [node.id for node in agent.call_flow.nodes],
         "tools": [tool.name for tool in agent.tools],
     }
@@ -271,8 +278,6 @@ def nearest(name: str, known: Collection[str]) -> str:
 def unsupported(agent: Agent) -> list[str]:
     """What the agent asks for that this version can read but not carry out yet, a sentence each."""
     asks = {
-        f"stt.provider {agent.stt.provider!r}; the local recogniser hears instead": agent.stt.provider
-        != "local",
         "llm; the call flow alone decides": agent.llm.provider != "none",
         "recording": agent.recording.enabled,
         "voicemail detection": agent.voicemail.detect,

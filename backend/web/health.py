@@ -60,6 +60,9 @@ class HealthView(BaseModel):
     database: PartView | None = None
     telnyx: PartView | None = None
     speech: list[RouteView] | None = None
+    hearing: list[RouteView] | None = Field(
+        None, description="Speech-to-text; `latency_ms`: from asking to the words, lately."
+    )
 
 
 class Kept(Generic[T]):
@@ -81,13 +84,19 @@ class Kept(Generic[T]):
             return self._answer[1]
 
 
-def overall(database: PartView, telnyx: PartView, speech: Sequence[PartView]) -> Overall:
-    """`down` when calls cannot work: no records, a carrier that refuses, not one voice."""
-    voiceless = bool(speech) and all(route.state == "down" for route in speech)
-    if database.state == "down" or telnyx.state == "down" or voiceless:
+def overall(
+    database: PartView, telnyx: PartView, speech: Sequence[PartView], hearing: Sequence[PartView] = ()
+) -> Overall:
+    """`down` when calls cannot work: no records, a carrier that refuses, not one voice, nothing that hears.
+
+    Speech-to-text is known only once it was asked: until then it counts as well.
+    """
+    none_left = any(part and all(route.state == "down" for route in part) for part in (speech, hearing))
+    if database.state == "down" or telnyx.state == "down" or none_left:
         return "down"
     all_up = all(part.state == "up" for part in (database, telnyx, *speech))
-    return "ok" if all_up and speech else "degraded"
+    hears = all(route.state != "down" for route in hearing)
+    return "ok" if all_up and speech and hears else "degraded"
 
 
 def health_router(
@@ -98,8 +107,9 @@ def health_router(
     guard: Guard,
     *,
     version: str,
+    hearing: Callable[[], Sequence[RouteHealth]] = tuple,
 ) -> APIRouter:
-    """`GET /api/v1/health`. `carrier` None: no Telnyx key is set."""
+    """`GET /api/v1/health`. `carrier` None: no Telnyx key is set. `hearing`: told at once."""
     router = APIRouter(tags=["health"])
     database = Kept(lambda: _check("answers", store.ping), kept_s=1.0)
     telnyx = Kept(lambda: _check_carrier(carrier), TELNYX_KEPT_S)
@@ -111,7 +121,8 @@ def health_router(
         async with asyncio.TaskGroup() as asking:
             parts = [asking.create_task(part.get()) for part in (database, telnyx)]
             routes = asking.create_task(speech.get())
-        status = overall(parts[0].result(), parts[1].result(), routes.result())
+        ears = [_route_view(route) for route in hearing()]
+        status = overall(parts[0].result(), parts[1].result(), routes.result(), ears)
         if guard.refusal(request.headers) is not None:
             return HealthView(status=status)
         return HealthView(
@@ -121,6 +132,7 @@ def health_router(
             database=parts[0].result(),
             telnyx=parts[1].result(),
             speech=routes.result(),
+            hearing=ears or None,
         )
 
     return router

@@ -25,6 +25,7 @@ from backend.core.records import ENDED_STATES, CallState, Direction, TurnTimings
 _TURN_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0)
 _STAGES = ("caller_speech_ended_ms", "recognised_ms", "turn_ended_ms", "text_ready_ms", "first_chunk_ms",
            "first_frame_ms", "heard_ms")  # fmt: skip
+_BREAKERS = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
 # Anything else counts as "other", so that nobody can grow the number of time series.
 _EVENTS = frozenset(
     "call.initiated call.answered call.bridged call.hangup call.dtmf.received call.machine.detection.ended "
@@ -90,9 +91,44 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._hearing = Counter(
+            "voice_hearing_requests",
+            "Utterances given to speech-to-text routes.",
+            ("route", "outcome"),
+            registry=self.registry,
+        )
+        self._hearing_took = Histogram(
+            "voice_hearing_seconds",
+            "From asking a speech-to-text route to its words.",
+            ("route",),
+            registry=self.registry,
+            buckets=(0.02, 0.05, *_TURN_BUCKETS),
+        )
+        self._hearing_failovers = Counter(
+            "voice_hearing_failovers",
+            "Utterances heard by a later route than the first that was asked.",
+            registry=self.registry,
+        )
+
     def watch_speech(self, health: Callable[[], Sequence[RouteHealth]]) -> None:
         """Show how the speech routes do, asked whenever metrics are."""
         self.registry.register(_SpeechRoutes(health))
+
+    def watch_hearing(self, health: Callable[[], Sequence[RouteHealth]]) -> None:
+        """Show how the speech-to-text routes do, asked whenever metrics are."""
+        self.registry.register(_HearingRoutes(health))
+
+    def hearing_request(self, route: str, outcome: str) -> None:
+        """A speech-to-text route was asked; `outcome`: ok, cancelled, or why it failed."""
+        self._hearing.labels(route, outcome).inc()
+
+    def hearing_took(self, route: str, seconds: float) -> None:
+        """It answered so long after asking."""
+        self._hearing_took.labels(route).observe(seconds)
+
+    def hearing_failed_over(self) -> None:
+        """An utterance was heard by the next route."""
+        self._hearing_failovers.inc()
 
     def speech_request(self, route: str, outcome: str) -> None:
         """A request to a speech route is over; `outcome`: ok, cancelled, or why it failed."""
@@ -155,7 +191,7 @@ class _SpeechRoutes(Collector):
         )
         for labels, route in {(row.name, row.server or ""): row for row in reversed(self._health())}.items():
             up.add_metric(labels, float(route.state == "up"))
-            breaker.add_metric(labels, {"closed": 0.0, "half_open": 0.5, "open": 1.0}[route.breaker])
+            breaker.add_metric(labels, _BREAKERS[route.breaker])
             for family, value in (
                 (latency, None if route.latency_ms is None else route.latency_ms / 1000),
                 (free, route.streams_free),
@@ -164,6 +200,31 @@ class _SpeechRoutes(Collector):
                 if value is not None:
                     family.add_metric(labels, value)
         yield from (up, breaker, latency, free, capacity)
+
+
+class _HearingRoutes(Collector):
+    """The speech-to-text routes' state at the moment of asking."""
+
+    def __init__(self, health: Callable[[], Sequence[RouteHealth]]) -> None:
+        self._health = health
+
+    def describe(self) -> list[Metric]:
+        return []  # told when collected: the routes are not known beforehand
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ("route", "server")
+        up = GaugeMetricFamily(
+            "voice_hearing_route_up", "1: hears; 0: does not, or was not asked yet.", labels=labels
+        )
+        breaker = GaugeMetricFamily(
+            "voice_hearing_route_breaker_open",
+            "1: left alone for now; 0.5: the next utterance tries it.",
+            labels=labels,
+        )
+        for row in self._health():
+            up.add_metric((row.name, row.server or ""), float(row.state == "up"))
+            breaker.add_metric((row.name, row.server or ""), _BREAKERS[row.breaker])
+        yield from (up, breaker)
 
 
 def metrics_router(metrics: Metrics) -> APIRouter:

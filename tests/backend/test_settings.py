@@ -118,7 +118,6 @@ def test_what_is_missing_is_named_and_what_to_do(name: str) -> None:
         ),
         ({"sesame_fallback_url": "https://example.com"}, "SESAME_FALLBACK_URL has no effect"),
         ({"sesame_url": "https://example.com"}, "SESAME_URL has no effect while SESAME_SELF_HOSTED is true"),
-        ({"openai_api_key": "k"}, "OPENAI_API_KEY has no effect"),
     ],
 )
 def test_what_is_missing_for_what_was_chosen(changes: dict[str, Any], word: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from backend.calls.ears import EarPlan, Ears
+from backend.calls.ears import Ears
 from backend.calls.ears_board import EarsBoard
-from backend.calls.ports import Transcriber
+from backend.calls.ports import EarPlan, Transcriber
 from backend.core.hearing import CarrierHearing, EarKey, EarName
 from backend.errors import HearingError, SpeechFailure
 

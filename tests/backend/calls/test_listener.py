@@ -398,3 +398,39 @@ async def test_the_last_words_of_a_line_that_ended_are_recognised() -> None:
         last = await listening.listener.last_words()
         assert last is not None and last.text == "please call me back"
         assert 0 <= last.started_ms < last.speech_ended_ms <= listening.now_ms
+
+
+class Streaming(Recogniser):
+    """Keeps what it is fed, by turns."""
+
+    def __init__(self, *answers: str | HearingError) -> None:
+        super().__init__(*answers)
+        self.fed: list[bytes] = []
+
+    async def connect(self) -> None: ...
+
+    def hear(self, pcm16_8k: bytes, *, begins: bool) -> None:
+        self.fed = [*self.fed, b""] if begins else self.fed
+        self.fed[-1] += pcm16_8k
+
+    async def aclose(self) -> None: ...
+
+
+async def test_a_turn_is_streamed_as_it_comes_and_is_the_beginning_of_what_is_asked() -> None:
+    recogniser = Streaming("I would like", "I would like a table.", "No.")
+    async with ears(recogniser) as e:
+        await e.hear(QUIET, 1000)
+        assert recogniser.fed == [], "silence costs nothing"
+        await e.hear(LOUD, 400)
+        assert len(recogniser.fed[0]) >= 16 * (400 + 160)
+        await e.hear(QUIET, 240)
+        await e.hear(LOUD, 400)
+        await e.until_ended()
+        await e.hear(QUIET, 500)
+        await e.hear(LOUD, 400)
+        await e.until_ended()
+    assert len(recogniser.fed) == 2, "a turn, a stream"
+    first, whole, second = recogniser.given
+    assert recogniser.fed[0].startswith(first)
+    assert recogniser.fed[0].startswith(whole)
+    assert recogniser.fed[1].startswith(second)

@@ -112,6 +112,13 @@ FIRST = "call_flow.nodes[0]"
         (agent(ask(collect={"name": "now_time"}), BYE), "call_flow", "'now_time' is built in"),
         (agent(BYE, tts_fallbacks=["elevenlabs"]), "elevenlabs_settings.voice_id", "is required"),
         (agent(BYE, language="de-DE"), "stt.provider", "'local' hears English only"),
+        (
+            agent(BYE, language="de-DE", stt={"provider": "openai", "fallbacks": ["local"]}),
+            "stt.fallbacks[0]",
+            "'local' hears English only",
+        ),
+        (agent(BYE, stt={"fallbacks": ["openai", "openai"]}), "stt.fallbacks[1]", "stands already"),
+        (agent(BYE, stt={"base_url": "http://x.y/v1"}), "stt.base_url", "is for provider or fallback"),
     ],
 )
 def test_problems_across_fields(text: str, field: str, reason: str) -> None:
@@ -196,6 +203,8 @@ def test_a_hedge_that_never_starts_is_a_warning() -> None:
 def test_an_agent_with_any_voice_asks_for_nothing_unsupported() -> None:
     assert unsupported(parsed(agent(ask(), BYE))) == []
     voices = {"tts_provider": "elevenlabs", "elevenlabs_settings": {"voice_id": "v"}}
+    ears = {"stt": {"provider": "openai", "key_terms": ["Kowalski"], "fallbacks": ["telnyx", "elevenlabs"]}}
+    assert unsupported(parsed(agent(ask(), BYE, language="de-DE", **ears))) == []
     fallbacks = {"use_websocket_tts": False, "tts_fallbacks": ["sesame_rest", "telnyx"]}
     assert unsupported(parsed(agent(ask(), BYE, **voices, **fallbacks))) == []
 
@@ -203,7 +212,6 @@ def test_an_agent_with_any_voice_asks_for_nothing_unsupported() -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"stt": {"provider": "telnyx"}}, "stt.provider 'telnyx'"),
         ({"llm": {"provider": "openai", "model": "m"}}, "llm"),
         ({"recording": {"enabled": True}}, "recording"),
         ({"voicemail": {"detect": True}}, "voicemail"),

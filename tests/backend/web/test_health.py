@@ -113,3 +113,17 @@ async def test_an_answer_is_kept_for_its_time() -> None:
 )
 def test_the_whole_from_its_parts(database, telnyx, speech, status) -> None:
     assert overall(database, telnyx, speech) == status
+
+
+@pytest.mark.parametrize(
+    ("hearing", "status"),
+    [
+        ([], "ok"),
+        ([UNKNOWN], "ok"),
+        ([UP, UNKNOWN], "ok"),
+        ([DOWN, UP], "degraded"),
+        ([DOWN, DOWN], "down"),
+    ],
+)
+def test_an_agent_that_hears_nothing_is_down(hearing: list[PartView], status: str) -> None:
+    assert overall(UP, UP, [UP], hearing) == status

@@ -91,3 +91,21 @@ def test_the_state_of_the_speech_routes_is_shown_as_it_is_then() -> None:
     rows.clear()
     assert value(metrics, "voice_speech_route_up", **here) is None
     assert b"voice_speech_route_up" in metrics.text()
+
+
+def test_hearing_is_counted_and_its_routes_are_shown_as_they_are_then() -> None:
+    metrics = Metrics()
+    metrics.hearing_request("openai", "timeout")
+    metrics.hearing_took("local", 0.09)
+    metrics.hearing_failed_over()
+    assert value(metrics, "voice_hearing_requests_total", route="openai", outcome="timeout") == 1
+    assert value(metrics, "voice_hearing_seconds_sum", route="local") == 0.09
+    assert value(metrics, "voice_hearing_failovers_total") == 1
+    rows = [
+        RouteHealth("local", "up", "works", server="this machine"),
+        RouteHealth("openai", "down", "Too slow", server="http://a", breaker="open"),
+    ]
+    metrics.watch_hearing(lambda: rows)
+    assert value(metrics, "voice_hearing_route_up", route="local", server="this machine") == 1
+    assert value(metrics, "voice_hearing_route_up", route="openai", server="http://a") == 0
+    assert value(metrics, "voice_hearing_route_breaker_open", route="openai", server="http://a") == 1

@@ -1,0 +1,122 @@
+"""How agents may hear on this machine: settings and an agent's wishes become routes, best first.
+
+A part of the composition root, and the only file that names the speech-to-text routes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from backend.calls.ears import Ears
+from backend.calls.ears_board import EarsBoard
+from backend.calls.ports import Clock, EarPlan, StartHearing, Transcriber
+from backend.core.agent import Agent
+from backend.core.health import RouteHealth
+from backend.core.hearing import EarKey, EarName
+from backend.settings import Settings
+from backend.stt.openai import DEFAULT_MODEL, OpenAiTranscriber, make_client
+
+log = logging.getLogger(__name__)
+
+_OPENAI = "api.openai.com"
+_HERE = EarKey("local", "this machine")
+
+
+class HearingRoutes:
+    """Every speech-to-text route there is, for all calls of a process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        board: EarsBoard,
+        agents: Callable[[], Sequence[Agent]],
+        clock: Clock,
+        local: Transcriber,
+    ) -> None:
+        self._settings, self._board, self._agents, self._clock = settings, board, agents, clock
+        self._local = local
+        self._http = make_client()
+        self._told: dict[str, tuple[str, ...]] = {}
+
+    async def aclose(self) -> None:
+        """Close every connection that calls share."""
+        await self._http.aclose()
+
+    def ears(self, agent: Agent, start_hearing: StartHearing) -> Ears:
+        """The agent's routes, for one call."""
+        return Ears(
+            self.plans(agent),
+            board=self._board,
+            clock=self._clock,
+            start_hearing=start_hearing,
+            timeout_ms=agent.stt.timeout_ms,
+            key_terms=agent.stt.key_terms,
+        )
+
+    def plans(self, agent: Agent) -> list[EarPlan]:
+        """The agent's routes, best first, never none. What cannot be had is left out, and told once."""
+        names = list(dict.fromkeys((agent.stt.provider, *agent.stt.fallbacks)))
+        lacks = {name: lack for name in names if (lack := self.lack(name, agent))}
+        names = [name for name in names if name not in lacks]
+        if "local" not in names and (agent.language.startswith("en") or not names):
+            names.append("local")  # it is here anyway, and costs nothing until it is asked
+        self._tell(agent, tuple(f"{name}: {lack}" for name, lack in lacks.items()), names[0])
+        return [self._plan(name, agent) for name in names]
+
+    def lack(self, name: EarName, agent: Agent) -> str | None:
+        """What a route needs and has not, and what to do; None when nothing."""
+        settings = self._settings
+        openai_url = agent.stt.base_url or settings.openai_base_url
+        if name == "openai" and urlsplit(openai_url).hostname == _OPENAI and not self._openai_key(agent):
+            key = "STT_API_KEY" if agent.stt.base_url else "OPENAI_API_KEY"
+            return f"{key} is not set: set it, or stt.base_url in the agent's file"
+        if name in ("telnyx", "elevenlabs"):
+            return "this version cannot hear by it yet"
+        return None
+
+    def health_now(self) -> list[RouteHealth]:
+        """How every route does that some agent may use."""
+        keys = [plan.key for agent in self._agents() for plan in self.plans(agent)]
+        return self._board.health(keys)
+
+    async def health(self) -> list[RouteHealth]:
+        """The same."""
+        return self.health_now()
+
+    def _plan(self, name: EarName, agent: Agent) -> EarPlan:
+        settings = self._settings
+        model = agent.stt.model if name == agent.stt.provider else None
+        if name == "openai":
+            url = agent.stt.base_url or settings.openai_base_url
+            transcriber = OpenAiTranscriber(
+                url,
+                http=self._http,
+                api_key=self._openai_key(agent) or "",
+                model=model or DEFAULT_MODEL,
+                language=agent.language,
+                key_terms=agent.stt.key_terms,
+            )
+            return EarPlan(EarKey(name, url), lambda _: transcriber)
+        return EarPlan(_HERE, lambda _: self._local)
+
+    def _openai_key(self, agent: Agent) -> str | None:
+        """A key goes to the server it was given for, and to no other."""
+        return _secret(self._settings.stt_api_key if agent.stt.base_url else self._settings.openai_api_key)
+
+    def _tell(self, agent: Agent, lacks: tuple[str, ...], first: str) -> None:
+        if self._told.get(agent.id, ()) != lacks:
+            self._told[agent.id] = lacks
+            for lack in lacks:
+                log.warning("agent %s hears without %s; %s hears first", agent.id, lack, first)
+            if lacks and first == "local" and not agent.language.startswith("en"):
+                log.error(
+                    "agent %s: nothing hears %s: callers will not be understood", agent.id, agent.language
+                )
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value is not None else None
