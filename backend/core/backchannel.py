@@ -18,6 +18,11 @@ _PHRASES = frozenset(
 )  # fmt: skip
 
 
+_ASKING_YES_NO = frozenset(
+    "is are am was were do does did have has can could would will shall should may".split()
+)
+
+
 def is_backchannel(text: str, spoke_ms: float) -> bool:
     """Whether these words, said over the agent within `spoke_ms` of sound, only say "I am listening"."""
     words = spoken_words(text.replace("-", " "))
@@ -31,19 +36,22 @@ def answers(text: str, expects: Expects, heard: str, script: str) -> bool:
 
     `script`: what the agent is saying, `heard`: what of it was heard when the caller spoke.
     """
-    if expects != "yes_no" or not spoken_words(text):
+    if not spoken_words(text):
         return False
-    question_at = _last_question_at(script)
-    return question_at is not None and len(heard.split()) > question_at
+    question = _last_question(script)
+    if question is None:
+        return False
+    begins, first_word = question
+    return (expects == "yes_no" or first_word in _ASKING_YES_NO) and len(heard.split()) > begins
 
 
-def _last_question_at(script: str) -> int | None:
-    """How many words come before the last question; None when none is asked."""
-    words = script.split()
+def _last_question(script: str) -> tuple[int, str] | None:
+    """How many words come before the last question, and its first word; None when none is asked."""
+    words = [word.rstrip("\"')”’").lower() for word in script.split()]
     begins, question = 0, None
     for index, word in enumerate(words):
-        if word.rstrip("\"')”’").endswith("?"):
-            question = begins
-        if word.rstrip("\"')”’").endswith((".", "!", "?")):
+        if word.endswith("?"):
+            question = begins, words[begins].strip(",?")
+        if word.endswith((".", "!", "?")):
             begins = index + 1
     return question

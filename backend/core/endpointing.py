@@ -30,27 +30,29 @@ class TurnPolicy:
         return (self.end_of_turn_ms + self.incomplete_ms) / 2
 
 
-_DANGLING = frozenset(
-    "a an the and or but so because to of for with at in on from by about as if than that which who when "
-    "where my your his her our their its is are was were be am i i'm i'd i'll we you he she they um uh er "
-    "hmm like well maybe around can could would will let let's it's these those "
+# No sentence ends in these, not even a question.
+_NEVER_LAST = frozenset(
+    "a an the and or but because if than my your our their i i'm i'd i'll i've we we'll we're we've we'd he "
+    "he's she she's they they're they'll they've they'd you're you've you'd you'll it's that's there's let's "
+    "um uh er every mr mrs ms dr".split()
+)
+# A statement that ends in one of these goes on; a question may end so ("What is that for?").
+_DANGLING = _NEVER_LAST | frozenset(
+    "so to of for with at in on from by about as that which who when where his her its is are was were be am "
+    "hmm like well maybe around can could would will let these those "
     "into onto until between during since after before without near under over through while unless "
     "although whether has have had having been being do does did should might must shall "
-    "i've you're we're they're he's she's that's there's we'd you'd they'd we'll you'll don't doesn't didn't "
-    "can't couldn't won't wouldn't isn't aren't wasn't haven't "
-    "mr mrs ms dr every another any some both either next last per plus also just really very quite "
-    "actually basically".split()
+    "don't doesn't didn't can't couldn't won't wouldn't isn't aren't wasn't haven't "
+    "another any some both either next last per plus also just really very quite actually basically".split()
 )
-# Words that want something after them when they end a turn that has a subject: "I want", "my name and address
-# are". Alone ("Need." "Book.") they may be all there is.
+# Words that want something after them when they end a turn that has a subject: "I want".
 _WANTING = frozenset(
-    "want wanted need needed like book schedule make change move cancel take get give find bring send wanna "
-    "gonna looking trying going wondering calling hoping thinking asking speak talk tell know say said see "
-    "use keep put set got called named think guess believe hope mean prefer reschedule".split()
+    "want wanted need needed book make take get give find bring send wanna gonna looking trying going "
+    "wondering hoping use keep put set got called named prefer mean guess think".split()
 )
 _WHOLE_WITH_WANTING = frozenset(
-    # "yes I think", "as you like", "that's what I said", "let me see" may be whole.
-    ("i guess", "i think", "i hope", "i see", "you know", "i know", "i mean", "i said", "i believe")
+    # "Tuesday, I think" is whole; and so may these be.
+    ("i guess", "i think", "you mean")
 )
 _QUESTION_FRONT = frozenset(
     "what where when why how who which do does did is are can could would will".split()
@@ -106,10 +108,10 @@ def _plain_wait_ms(text: str, expects: Expects, policy: TurnPolicy) -> float:
     if expects == "yes_no" and len(words) <= _FEW_WORDS and _YES_NO.intersection(words):
         return policy.yes_no_ms
     if text.rstrip().endswith("?"):
-        return policy.end_of_turn_ms
+        return policy.incomplete_ms if words[-1] in _NEVER_LAST else policy.end_of_turn_ms
     if words[0] in _YES_NO and len(words) <= _TELLING_WORDS and words[-1] in _SHORT_ANSWERS:
         return policy.end_of_turn_ms
-    if words[-1] in _DANGLING and expects != "yes_no":
+    if expects != "yes_no" and (words[-1] in _DANGLING or (expects == "date" and _wants_day(words))):
         return policy.incomplete_ms
     if _is_open(text, words, expects):
         return policy.unsure_ms
@@ -138,11 +140,16 @@ def _dictation_ms(text: str, words: list[str], expects: Expects, policy: TurnPol
     return None
 
 
+def _wants_day(words: list[str]) -> bool:
+    """Whether a month is named and no day yet."""
+    return words[-1] in _MONTHS and not any(_ORDINAL.fullmatch(word) for word in words)
+
+
 def _is_open(text: str, words: list[str], expects: Expects) -> bool:
     """Whether words that could be all would well bear more."""
     if expects == "name" and len(words) == 1 and words[0] not in _YES_NO:
         return True  # a first name; the family name may follow
-    if expects == "date" and (words[-1] in _MONTHS or (len(words) == 1 and _ORDINAL.fullmatch(words[0]))):
+    if expects == "date" and len(words) == 1 and _ORDINAL.fullmatch(words[0]):
         return True
     if _OPEN_END.search(text) and expects != "yes_no":
         return True

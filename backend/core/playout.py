@@ -18,6 +18,9 @@ _MARK_PATIENCE_MS = 1_000.0  # a mark overdue by more is lost; the clock is beli
 _DRY_MS = 2.0 * FRAME_MS  # with less than this at the carrier, a short frame goes out padded
 _TIMER_SLACK_MS = 1.0  # a timer that wakes a hair early must not spin
 
+_KEPT_BYTES = 3_000 * BYTES_PER_MS  # of what was sent: the lead, the carrier's lag and the way back to a word
+_BACK_BYTES = 400 * BYTES_PER_MS  # a word is taken up again from its start, at most so far back
+_QUIET_STEPS = 3
 _STEP_BYTES = 10 * BYTES_PER_MS
 _SILENT_BELOW = 300  # of 32768, −41 dB: softer than the softest consonant
 
@@ -90,6 +93,8 @@ class Playout:
         self._pieces: list[_Piece] = []
         self._pushed = self._sent = 0
         self._played = 0.0  # at least this much was played
+        self._recent = bytearray()  # the last of what was sent
+        self._held = False
         self._sealed = False  # nothing more comes: a tail under 20 ms may be padded
         self._line_end_ms = 0.0  # when the carrier runs dry
         self._late_ms = 0.0  # how much later than reckoned the carrier plays, by its marks
@@ -169,12 +174,14 @@ class Playout:
         return max(0.0, self._line_end_ms - now_ms)
 
     def busy(self, now_ms: float) -> bool:
-        """Whether anything is still to be played, by our reckoning."""
-        return bool(self._pending) or self._unplayed_ms(now_ms) > 0
+        """Whether anything is still to be played, by our reckoning; not while it is held."""
+        return not self._held and (bool(self._pending) or self._unplayed_ms(now_ms) > 0)
 
     def due(self, now_ms: float) -> list[Send]:
         """What to send now, in order."""
         sends: list[Send] = []
+        if self._held:
+            return sends
         self._pop_marks(now_ms, sends)
         self._pad_tail(now_ms)
         while (size := self._sendable(now_ms)) > 0:
@@ -183,7 +190,9 @@ class Playout:
         return sends
 
     def next_due_ms(self, now_ms: float) -> float | None:
-        """When `due` will next have something to send; None when more audio must come first."""
+        """When `due` will next have something to send; None when more audio or `release` must come first."""
+        if self._held:
+            return None
         if self._marks and self._marks[0].offset <= self._sent:
             return now_ms
         whole_ms = len(self._pending) // FRAME_BYTES * FRAME_MS
@@ -214,6 +223,8 @@ class Playout:
             self._played = self._played_bytes(now_ms)
             self._line_end_ms = now_ms
         sends.append(SendMedia(bytes(self._pending[:size])))
+        self._recent += self._pending[:size]
+        del self._recent[:-_KEPT_BYTES]
         del self._pending[:size]
         self._sent += size
         self._line_end_ms += size / BYTES_PER_MS
@@ -275,6 +286,7 @@ class Playout:
         Ask `heard` first: afterwards nothing more is heard of the utterances known so far.
         """
         tell_carrier = bool(self._in_flight) or self._unplayed_ms(now_ms) > 0
+        self._held = False
         self.generation += 1
         self._pending.clear()
         self._marks.clear()
@@ -285,6 +297,60 @@ class Playout:
         self._line_end_ms = min(self._line_end_ms, now_ms - self._late_ms)
         self._sealed = True
         return tell_carrier
+
+    def hold(self, now_ms: float) -> bool:
+        """Take back what was not played yet, as when the caller makes a sound that may be an interruption.
+
+        `release` plays on from where it was cut, from the start of the word; `clear` gives it up. True when
+        the carrier must be told to clear what it holds. More audio may be pushed meanwhile.
+        """
+        if self._held:
+            return False
+        tell_carrier = bool(self._in_flight) or self._unplayed_ms(now_ms) > 0
+        played = min(self._sent, int(self._played_bytes(now_ms)))
+        back = min(self._sent - self._word_start(played), len(self._recent))
+        again = sorted((mark.offset, name) for name, mark in self._in_flight.items())
+        self.generation += 1
+        self._in_flight.clear()
+        self._marks.extendleft(
+            _Mark(offset, self._renamed(name))
+            for offset, name in reversed(again)
+            if offset > self._sent - back
+        )
+        kept = len(self._recent) - back
+        self._pending[:0] = self._recent[kept:]
+        del self._recent[kept:]
+        self._sent -= back
+        self._played = max(self._played, float(played))
+        self._line_end_ms = min(self._line_end_ms, now_ms - self._late_ms)
+        self._held = True
+        return tell_carrier
+
+    def release(self, now_ms: float) -> None:
+        """Play on what is held."""
+        if self._held:
+            self._held = False
+            self._line_end_ms = max(self._line_end_ms, now_ms)
+
+    def _word_start(self, played: int) -> int:
+        """Where to take up speech that was cut at `played`: at the last pause or, without one, the quietest
+        spot not far back. A word of which only the end is heard is none."""
+        begins = max((p.start for p in self._pieces if p.start <= played), default=played)
+        reach = min(_BACK_BYTES, played - begins, len(self._recent) - (self._sent - played))
+        if reach < _QUIET_STEPS * _STEP_BYTES:
+            return played - max(0, reach)
+        end = len(self._recent) - (self._sent - played)
+        pcm16 = self.codec.decode(bytes(self._recent[end - reach : end]))
+        step = 2 * _STEP_BYTES
+        peaks = [audioop.max(pcm16[at : at + step], 2) for at in range(0, len(pcm16) - step + 1, step)]
+        runs = [max(peaks[at : at + _QUIET_STEPS]) for at in range(len(peaks) - _QUIET_STEPS + 1)]
+        quiet = [at for at, peak in enumerate(runs) if peak <= max(_SILENT_BELOW, min(runs))]
+        return played - reach + (quiet[-1] + _QUIET_STEPS) * _STEP_BYTES
+
+    def _renamed(self, name: str) -> str:
+        """The carrier returns a cleared mark, too: under its old name it proves nothing."""
+        _, kind, number = name.split(":")
+        return self._name(kind, int(number))
 
     def forget(self, utterance: int) -> None:
         """An utterance's account is settled; its texts need not be kept. Offsets and marks stay valid."""

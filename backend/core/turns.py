@@ -26,6 +26,7 @@ _LOUD_VOID_MS = 5_000.0
 _LOUD_SPEECH_MS = 1_500.0  # so long we hold our tongue for a sound that is not speech yet
 _ENOUGH = 0.7  # the detector trails the first sound by about a window: so much of it need not be seen
 _SURE_WINDOWS = 2  # one alone is a click
+_TRAILING_MS = 32.0  # as the detector trails the last: it was quiet for so much longer
 _CUT_OFF_MS = 1_200.0  # who goes on so soon after the end of a turn, unanswered, was cut off
 _FLUENT_MS = 2_500.0  # a turn so long without a pause tells of a brisk speaker
 _SLACK_MS = 8.0  # windows are stamped as they arrive, a little early or late
@@ -162,15 +163,14 @@ class TurnTaker:
             text, recognised_ms = self._text, self._recognised_ms
         else:
             return None
-        waited_ms = now_ms - self._last_speech_ms
-        if waited_ms < self.wait_ms(text):
+        if self._quiet_ms(now_ms) < self.wait_ms(text):
             return None
         return self._end(text, recognised_ms, now_ms)
 
     def _end(self, text: str, recognised_ms: float, now_ms: float) -> TurnEnded:
         aside = self._over_agent and bool(text) and self._is_aside(text)
         ended = TurnEnded(
-            text, self._started_ms, self._last_speech_ms, recognised_ms, now_ms - self._last_speech_ms, aside
+            text, self._started_ms, self._last_speech_ms, recognised_ms, self._quiet_ms(now_ms), aside
         )
         if not text:
             self._loud_void_until_ms = now_ms + _LOUD_VOID_MS
@@ -181,6 +181,9 @@ class TurnTaker:
                 self._pace.fluent()
         self.reset()
         return ended
+
+    def _quiet_ms(self, now_ms: float) -> float:
+        return now_ms - self._last_speech_ms + _TRAILING_MS
 
     def _is_aside(self, text: str) -> bool:
         return not text or is_backchannel(text, self._last_speech_ms - self._started_ms)

@@ -242,23 +242,50 @@ async def test_barge_in_then_words() -> None:
     assert [heard for _, heard in call.said[1:]] == ["stop", "Goodbye."]
 
 
-async def test_barge_in_by_a_cough_takes_up_the_sentence_that_was_cut() -> None:
-    route = ScriptedRoute({"Eight nine ten eleven twelve.": Script([tone(1500)])})
+@pytest.mark.parametrize("sound", ["", "Uh-huh."])
+async def test_after_a_cough_or_a_sign_of_listening_the_speech_goes_on_where_it_was_cut(sound: str) -> None:
     acting = long_ask(actions=[{"type": "dtmf", "digits": "9"}])
-    async with talk(acting, route) as call:
-        await call.asked("Eight nine ten eleven twelve.")
-        await asyncio.wait([call.result], timeout=0.3)  # well into the second sentence
+    async with talk(acting, slow_voice()) as call:
+        await until(lambda: call.line.audio_ms >= 800, "some of the sentence")
         call.tell(BargeIn(now_ms()))
         await until(lambda: "clear" in call.line.kinds, "silence")
-        route.scripts["Eight nine ten eleven twelve."] = Script([tone(40)])
-        call.words("")
-        await until(lambda: len(call.turns) == 2, "the rest said")
+        before_ms = call.line.audio_ms
+        at_ms = now_ms()
+        call.tell(SpeechStarted(at_ms - 300), TurnEnded(sound, at_ms - 300, at_ms, at_ms, 160, aside=True))
+        await until(lambda: call.line.audio_ms > before_ms, "the voice again")
+        await call.listening_after(LONG)
         call.words("stop")
         await call.end()
-    assert call.turns[0].heard_text.startswith("One two three four five six seven.")
-    assert (call.turns[1].role, call.turns[1].text) == ("agent", "Eight nine ten eleven twelve.")
-    assert call.turns[1].node_id == "ask"
+    agents = [turn for turn in call.turns.values() if turn.role == "agent"]
+    assert (agents[0].heard_text, agents[0].interrupted) == (LONG, False)
+    assert call.route.asked.count("One two three four five six seven.") == 1, "nothing is synthesised twice"
     assert call.acts == [SendDtmf("9"), Hangup()], "what was done is not done again"
+
+
+async def test_a_yes_over_the_question_it_answers_is_an_answer() -> None:
+    async with talk(YES_NO, slow_voice("Shall we?", 2_000)) as call:
+        await call.asked("Shall we?")
+        await until(lambda: call.line.audio_ms >= 1_200, "some of the question")
+        await asyncio.wait([call.result], timeout=1.2)
+        call.tell(BargeIn(now_ms()))
+        await until(lambda: "clear" in call.line.kinds, "silence")
+        at_ms = now_ms()
+        call.tell(SpeechStarted(at_ms - 300), TurnEnded("Yes.", at_ms - 300, at_ms, at_ms, 160, aside=True))
+        await call.end()
+    assert call.turns[0].interrupted
+    assert ("caller", "Yes.") in call.said
+    assert ("agent", "Very well.") in call.said
+
+
+async def test_keys_while_held_are_an_interruption() -> None:
+    async with talk(long_ask(), slow_voice()) as call:
+        await until(lambda: call.line.audio_ms >= 600, "some of the sentence")
+        call.tell(BargeIn(now_ms()))
+        await until(lambda: "clear" in call.line.kinds, "silence")
+        call.tell(KeyPressed("4"), KeyPressed("2"))
+        await call.end()
+    assert call.turns[0].interrupted
+    assert [heard for role, heard in call.said if role == "caller"] == ["42"]
 
 
 async def test_an_uninterruptible_node_speaks_on_but_a_key_is_kept() -> None:

@@ -282,3 +282,46 @@ async def test_unknown_and_stale_marks_are_harmless() -> None:
             speaker.mark_returned(name)
         assert (await speaker.say("Hello.")).heard_text == "Hello."
         speaker.mark_returned("0:end:0")
+
+
+async def test_held_it_falls_silent_and_plays_on_without_asking_the_voice_again() -> None:
+    route = ScriptedRoute({"Hello there.": Script([tone(1_000)])})
+    async with speaking(route) as (speaker, line):
+        speech = asyncio.create_task(speaker.say("Hello there."))
+        await until(lambda: line.audio_ms >= 400, "some of it")
+        assert speaker.speaking and await speaker.hold()
+        assert line.kinds[-1] == "clear" and not speaker.speaking
+        held_ms = line.audio_ms
+        await asyncio.wait([speech], timeout=0.3)
+        assert line.audio_ms == held_ms, "nothing is sent while held"
+        assert await speaker.hold(), "held already"
+        speaker.resume()
+        assert speaker.speaking
+        utterance = await speech
+    assert (utterance.heard_text, utterance.interrupted) == ("Hello there.", False)
+    assert line.kinds.count("clear") == 1
+    assert route.asked == ["Hello there."]
+
+
+async def test_held_and_given_up_counts_what_was_heard_when_it_fell_silent() -> None:
+    text = "One two three four five six seven eight nine ten."
+    async with speaking(ScriptedRoute({text: Script([tone(3_000)])})) as (speaker, line):
+        speech = asyncio.create_task(speaker.say(text))
+        await until(lambda: line.audio_ms >= 1_400, "some of it")
+        assert await speaker.hold()
+        heard, held_ms = speaker.heard_so_far, now_ms()
+        await asyncio.wait([speech], timeout=0.6)
+        await speaker.interrupt()
+        utterance = await speech
+    assert utterance.interrupted and utterance.heard_text == heard != text
+    assert utterance.ended_ms is not None and utterance.ended_ms <= held_ms
+    assert line.kinds.count("clear") == 1
+
+
+async def test_nothing_is_held_when_nothing_is_said() -> None:
+    async with speaking(ScriptedRoute()) as (speaker, line):
+        assert not await speaker.hold()
+        speaker.resume()
+        await speaker.say("Hello.")
+        assert not await speaker.hold()
+        assert "clear" not in line.kinds

@@ -57,8 +57,14 @@ SCRIPT = "I have Tuesday at ten. Shall I book it for you? It is free."
 )
 def test_a_yes_counts_once_the_question_has_begun(heard: str, answered: bool) -> None:
     assert answers("Yeah.", "yes_no", heard, SCRIPT) is answered
-    assert not answers("Yeah.", "any", heard, SCRIPT)
+    assert answers("Yeah.", "any", heard, SCRIPT) is answered, "a question that wants a yes or no"
+    assert not answers("", "yes_no", heard, SCRIPT)
 
 
 def test_without_a_question_nothing_is_answered() -> None:
     assert not answers("Yeah.", "yes_no", "Your table", "Your table is booked.")
+
+
+def test_a_question_that_wants_more_is_not_answered_by_a_sign_of_listening() -> None:
+    script = "Thank you for calling. How can I help you?"
+    assert not answers("Yeah.", "any", script, script)

@@ -6,6 +6,7 @@ Time is simulated. Audio bytes are never the silence byte, so that padding can b
 from __future__ import annotations
 
 import heapq
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -502,6 +503,122 @@ def test_marks_of_the_cleared_generation_never_answer_for_the_new_one() -> None:
         playout.clear(0)
         assert [playout.mark_returned(name, 1) for name in names] == [None, None]
     assert playout.generation == 2
+
+
+# --- held and played on --------------------------------------------------------------------------------
+
+
+def advance(playout: Playout, from_ms: float, to_ms: float) -> list[Send]:
+    """Send what is due until then, to a carrier that plays at once and returns marks in time."""
+    sends: list[Send] = []
+    marks: list[tuple[float, str]] = []
+    now_ms = line_end_ms = from_ms
+    while now_ms <= to_ms:
+        for send in playout.due(now_ms):
+            sends.append(send)
+            if isinstance(send, SendMedia):
+                line_end_ms = max(line_end_ms, now_ms) + len(send.g711) / BYTES_PER_MS
+            else:
+                marks.append((max(now_ms, line_end_ms), send.name))
+        due_ms = playout.next_due_ms(now_ms)
+        now_ms = min([at_ms for at_ms, _ in marks] + [math.inf if due_ms is None else due_ms])
+        for at_ms, name in [mark for mark in marks if mark[0] <= min(now_ms, to_ms)]:
+            playout.mark_returned(name, at_ms)
+            marks.remove((at_ms, name))
+    return sends
+
+
+def audio(sends: list[Send]) -> bytes:
+    return b"".join(send.g711 for send in sends if isinstance(send, SendMedia))
+
+
+def spoken(playout: Playout, texts: list[str]) -> bytes:
+    for text in texts:
+        playout.begin(1, text)
+        playout.push(speech(text))
+        playout.end()
+    playout.finish()
+    return b"".join(map(speech, texts))
+
+
+@given(st.floats(0, 9_000), st.floats(0, 2_000))
+def test_what_is_held_is_played_on_from_where_it_was_cut(cut_ms: float, held_ms: float) -> None:
+    playout = Playout(Codec.PCMU)
+    script = spoken(playout, SENTENCES[:3])
+    advance(playout, 0, cut_ms)
+    before = playout.heard(1, cut_ms)
+    played = min(len(script), int(cut_ms * BYTES_PER_MS))
+    padded = -(-len(script) // FRAME_BYTES) * FRAME_BYTES
+    assert playout.hold(cut_ms) is (cut_ms * BYTES_PER_MS < padded)
+    assert not playout.busy(cut_ms) and playout.carrier_ms(cut_ms) == 0
+    assert playout.due(cut_ms + held_ms) == [] and playout.next_due_ms(cut_ms + held_ms) is None
+    assert playout.heard(1, cut_ms + held_ms) == before
+    assert not playout.hold(cut_ms + held_ms), "held already"
+    again_ms = cut_ms + held_ms
+    playout.release(again_ms)
+    rest = audio(advance(playout, again_ms, again_ms + 20_000)).rstrip(b"\xff")
+    assert script.endswith(rest)
+    assert 0 <= len(rest) - (len(script) - played) <= 400 * BYTES_PER_MS + 1
+    assert playout.heard(1, again_ms + 20_000) == Heard(" ".join(SENTENCES[:3]), True)
+    assert playout.underruns == 0
+
+
+@given(st.floats(0, 9_000), st.floats(0, 2_000))
+def test_what_is_held_can_be_given_up(cut_ms: float, held_ms: float) -> None:
+    playout = Playout(Codec.PCMU)
+    spoken(playout, SENTENCES[:3])
+    advance(playout, 0, cut_ms)
+    playout.hold(cut_ms)
+    assert playout.clear(cut_ms + held_ms) is False, "the carrier was told already"
+    assert playout.due(cut_ms + held_ms) == [] and not playout.busy(cut_ms + held_ms)
+    playout.release(cut_ms + held_ms)
+    assert playout.due(cut_ms + held_ms) == []
+
+
+def test_a_voice_goes_on_while_held() -> None:
+    playout = Playout(Codec.PCMU)
+    playout.begin(1, SENTENCES[0])
+    script = speech(SENTENCES[0])
+    playout.push(script[:8_000])
+    advance(playout, 0, 500)
+    playout.hold(500)
+    playout.push(script[8_000:])
+    playout.end()
+    playout.finish()
+    assert playout.due(600) == []
+    playout.release(1_500)
+    rest = audio(advance(playout, 1_500, 20_000)).rstrip(b"\xff")
+    assert script.endswith(rest) and len(rest) >= len(script) - 4_000
+
+
+def test_marks_of_what_was_held_come_again_and_only_then_count() -> None:
+    playout = Playout(Codec.PCMU)
+    playout.begin(1, "One.")
+    playout.push(noise(4_000))
+    playout.end()
+    playout.finish()
+    names = [send.name for send in playout.due(0) if isinstance(send, SendMark)]
+    assert playout.mark_returned(names[0], 20) == ("start", 1)
+    playout.hold(100)
+    assert [playout.mark_returned(name, 101) for name in names] == [None] * len(names)
+    playout.release(200)
+    again = [send.name for send in advance(playout, 200, 2_000) if isinstance(send, SendMark)]
+    assert [name.split(":")[1] for name in again] == ["end"]
+    assert playout.mark_returned(again[0], 2_000) in (("end", 1), None)
+
+
+def test_speech_is_taken_up_at_its_last_pause() -> None:
+    playout = Playout(Codec.PCMU)
+    playout.begin(1, "One two three.")
+    loud, quiet = noise(1_600), b"\xff" * 400  # 200 ms of sound, 50 ms of none
+    playout.push(loud + quiet + loud + quiet + loud)
+    playout.end()
+    playout.finish()
+    advance(playout, 0, 350)
+    playout.hold(350)  # 100 ms into the second sound
+    playout.release(400)
+    rest = audio(advance(playout, 400, 5_000)).rstrip(b"\xff")
+    assert rest == loud + quiet + loud
 
 
 # --- hearing -------------------------------------------------------------------------------------------

@@ -217,7 +217,7 @@ def test_a_turn_waits_for_its_words_however_late() -> None:
     assert line.turns.due(line.now_ms + 5_000) is None
     line.turns.recognised(pause, "Hello.", line.now_ms + 5_000)
     ended = line.turns.due(line.now_ms + 5_000)
-    assert ended is not None and ended.waited_ms == 160 + 5_000
+    assert ended is not None and ended.waited_ms == 160 + 32 + 5_000
 
 
 def test_resumed_speech_voids_what_was_recognised() -> None:
@@ -509,7 +509,7 @@ def over_the_agent(line: Line, text: str, windows: int = 10) -> TurnEnded:
 
 def test_a_sign_of_listening_is_told_apart_and_at_once() -> None:
     ended = over_the_agent(Line(), "Uh-huh.")
-    assert ended.aside and ended.waited_ms < POLICY.pause_ms + 2
+    assert ended.aside and ended.waited_ms < POLICY.pause_ms + WINDOW_MS + 2
 
 
 def test_words_over_the_agent_are_a_turn() -> None:
@@ -530,7 +530,7 @@ def test_a_sign_of_listening_when_nobody_speaks_is_an_answer() -> None:
 
 def test_a_sound_without_words_over_the_agent_is_over_at_once() -> None:
     ended = over_the_agent(Line(), "")
-    assert not ended.aside and ended.waited_ms < POLICY.pause_ms + 2
+    assert not ended.aside and ended.waited_ms < POLICY.pause_ms + WINDOW_MS + 2
 
 
 def test_a_loud_short_vowel_interrupts_although_the_detector_doubts_it() -> None:
