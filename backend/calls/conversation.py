@@ -1,6 +1,7 @@
 """One call's talk: runs the flow's steps through mouth and ears until the call ends.
 
-Decides nothing about words (the flow does) and nothing about audio (speaker and listener do).
+Decides nothing about words (the flow does, and the language model) and nothing about audio (speaker and
+listener do).
 """
 
 from __future__ import annotations
@@ -8,16 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
+from backend.calls.llm_turn import LlmTurn, Used
 from backend.calls.ports import Clock
 from backend.calls.recorder import TurnRecorder
 from backend.calls.speaker import Speaker, Utterance
+from backend.calls.thinker import Thinker
 from backend.core.backchannel import answers
+from backend.core.brain import Chose, Filled
 from backend.core.flow import Action, Flow, Step
 from backend.core.records import TurnRecord, TurnTimings
 from backend.core.sentences import pieces
+from backend.core.speech import Piece
+from backend.core.steps import Ask
 from backend.core.turns import (
     BargeIn,
     Expects,
@@ -32,6 +39,7 @@ log = logging.getLogger(__name__)
 _MAX_EVENTS = 256
 _MAX_ASIDES = 20
 _KEY_PAUSE_MS = 2_500.0  # no further key for this long: those were all
+_HOLD_S = 3.0  # an answer waits so long for a caller who makes a sound again
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,22 @@ class LineRestored:
     """A new media socket is there."""
 
 
-Event = TurnEvent | KeyPressed | SayRequest | LineLost | LineRestored
+@dataclass(frozen=True, slots=True)
+class LikelyEnd:
+    """The caller has paused after these words: probably all they wanted to say."""
+
+    text: str
+
+
+Event = TurnEvent | KeyPressed | SayRequest | LineLost | LineRestored | LikelyEnd
+
+
+@dataclass(slots=True)
+class _Account:
+    """What is known of an agent's turn beside its utterance. `index` None: it has not begun to speak."""
+
+    cause: TurnTimings
+    index: int | None = None
 
 
 class Conversation:
@@ -74,9 +97,10 @@ class Conversation:
         perform: Callable[[Action], Awaitable[str | None]],
         expect: Callable[[Expects], None],
         clock: Clock,
+        thinker: Thinker | None = None,
     ) -> None:
         """`perform` carries out an action and returns a sentence to say when it failed; `expect` tells the
-        ears what kind of answer comes next."""
+        ears what kind of answer comes next; `thinker` answers what the flow leaves to a language model."""
         self._flow, self._speaker, self._recorder = flow, speaker, recorder
         self._perform, self._expect, self._clock = perform, expect, clock
         self._events: asyncio.Queue[Event] = asyncio.Queue(_MAX_EVENTS)
@@ -85,7 +109,9 @@ class Conversation:
         self._keys = ""
         self._turn = 0
         self._cause = TurnTimings()
-        self._caller_speaks = False
+        self._thinker = thinker
+        self._caller_quiet = asyncio.Event()
+        self._caller_quiet.set()
         self._line_up = True
         self._handed_back: Event | None = None  # taken too early: the next one to be followed
         self._cut: Utterance | None = None  # what a caller's sound interrupted, until it proves to be words
@@ -117,30 +143,40 @@ class Conversation:
     # --- speaking --------------------------------------------------------------------------------------
 
     async def _speak(self, step: Step) -> Step | None:
-        """Say the step's words. A Step to say instead when they must be taken up again, else None."""
+        """Say the step's words. A Step to go on with instead, as when they must be taken up again."""
         self._expect(step.listen.expects if step.listen else "any")
         text = " ".join(step.say)
+        interruptible = step.listen is not None and step.listen.interruptible
         if text:
             await self._line_restored()
             cause, self._cause = replace(self._cause, text_ready_ms=self._clock()), TurnTimings()
-            interruptible = step.listen is not None and step.listen.interruptible
-            utterance, cut_by = await self._utter(text, step, cause, interruptible=interruptible)
+            account = _Account(cause, self._next_turn())
+            speech = self._speaker.say(text)
+            utterance, cut_by = await self._utter(speech, step, account, interruptible=interruptible)
             if utterance.interrupted and isinstance(cut_by, LineLost):
                 await self._line_restored()
                 return _rest(step, utterance)
             if utterance.interrupted and isinstance(cut_by, BargeIn | KeyPressed):
                 self._cut = utterance if isinstance(cut_by, BargeIn) else None
                 return None
+        if step.ask is not None and self._thinker is not None:
+            return await self._answer(step, step.ask, self._thinker, interruptible)
         await self._say_asides()
         return None
 
     async def _utter(
-        self, text: str, step: Step | None, cause: TurnTimings, *, interruptible: bool
+        self,
+        speech_work: Coroutine[None, None, Utterance],
+        step: Step | None,
+        account: _Account,
+        *,
+        interruptible: bool,
+        unsaid: Callable[[], str] = str,
     ) -> tuple[Utterance, Event | None]:
-        """Say `text`, to its end or until an event cuts it. It is recorded however it ends: the caller may
-        hang up, or the voice fail, in the middle of a word."""
-        index, before = self._next_turn(), self._speaker.last
-        speech = asyncio.create_task(self._speaker.say(text), name="say")
+        """Speak to the end or until an event cuts it. It is recorded however it ends: the caller may hang up,
+        or the voice fail, in the middle of a word. `unsaid`: what was meant to follow when it was cut."""
+        before = self._speaker.last
+        speech = asyncio.create_task(speech_work, name="say")
         try:
             expects = step.listen.expects if step is not None and step.listen is not None else "any"
             cut_by = await self._attend(speech, expects, interruptible=interruptible)
@@ -151,7 +187,9 @@ class Conversation:
             if not speech.cancelled():
                 speech.exception()  # raised above already, unless we were cancelled ourselves
             if (said := self._speaker.last) is not None and said is not before:
-                self._record_agent(index, said, step, cause)
+                if said.interrupted:
+                    said.text = f"{said.text} {unsaid()}".strip()
+                self._record_agent(account, said, step)
 
     async def _attend(
         self, speech: asyncio.Task[Utterance], expects: Expects, *, interruptible: bool
@@ -176,7 +214,7 @@ class Conversation:
                 held = None
             if isinstance(event, TurnEnded):
                 self._record_caller(event)
-            if _cuts(event, interruptible):
+            if _cuts(event, interruptible) or self._supersedes(event, interruptible):
                 await self._speaker.interrupt()
                 return event
         return None
@@ -188,12 +226,20 @@ class Conversation:
         script, heard = said.text if said else "", self._speaker.heard_so_far
         return ended.aside and not answers(ended.text, expects, heard, script)
 
+    def _supersedes(self, event: Event, interruptible: bool) -> bool:
+        """Whether the caller said something more while the language model was still looking for words."""
+        said = isinstance(event, TurnEnded) and bool(event.text)
+        return said and interruptible and self._thinker is not None and not self._speaker.speaking
+
     async def _say_asides(self) -> None:
         """What others asked to be said. A caller who interrupts is heard first; the rest waits."""
         while self._asides:
             await self._line_restored()
             request = self._asides.popleft()
-            utterance, cut_by = await self._utter(request.text, None, TurnTimings(), interruptible=True)
+            account = _Account(TurnTimings(), self._next_turn())
+            utterance, cut_by = await self._utter(
+                self._speaker.say(request.text), None, account, interruptible=True
+            )
             if utterance.interrupted and isinstance(cut_by, LineLost):
                 self._asides.appendleft(request)
             elif utterance.interrupted and isinstance(cut_by, BargeIn | KeyPressed):
@@ -209,6 +255,79 @@ class Conversation:
                 await self._say_asides()
         return f"flow ended at node {step.node_id}" if step.ends_call else None
 
+    # --- the language model ----------------------------------------------------------------------------
+
+    async def _answer(self, step: Step, ask: Ask, thinker: Thinker, interruptible: bool) -> Step | None:
+        """Have the language model speak; the Step it leads to, None: the one we are at."""
+        await self._line_restored()
+        cause, self._cause = self._cause, TurnTimings()
+        account = _Account(cause)
+        turn = thinker.turn(ask)
+        try:
+            speech = self._speaker.say_pieces(self._spoken_by(turn, account, interruptible))
+            utterance, cut_by = await self._utter(
+                speech, step, account, interruptible=interruptible, unsaid=turn.unsaid
+            )
+        finally:
+            await turn.aclose()
+            thinker.done(turn)
+        if not utterance.interrupted:
+            return await self._conclude(step, ask, turn)
+        if isinstance(cut_by, LineLost):
+            await self._line_restored()
+        if isinstance(cut_by, LineLost | SayRequest) and not utterance.text:
+            self._cause = cause
+            await self._say_asides()
+            return step  # nothing was said yet: ask again
+        if isinstance(cut_by, LineLost):
+            return _rest(step, utterance)
+        if isinstance(turn.outcome, Chose) and turn.spoken:
+            # It spoke for the next node already: that is where the caller's next words belong.
+            onward = self._flow.chose(turn.outcome.intent, ask.said or "", opened=True)
+            self._cut = utterance if isinstance(cut_by, BargeIn) else None
+            return onward
+        if isinstance(cut_by, TurnEnded):
+            return self._heard(cut_by)
+        self._cut = utterance if isinstance(cut_by, BargeIn) else None
+        if isinstance(cut_by, SayRequest):
+            await self._say_asides()
+        return None
+
+    async def _spoken_by(
+        self, turn: LlmTurn, account: _Account, interruptible: bool
+    ) -> AsyncGenerator[Piece]:
+        async with aclosing(turn.pieces()) as script:
+            async for piece in script:
+                if account.index is None:
+                    if interruptible:
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout(_HOLD_S):
+                                await self._caller_quiet.wait()
+                    account.index = self._next_turn()
+                    account.cause = replace(account.cause, text_ready_ms=self._clock())
+                yield piece
+
+    async def _conclude(self, step: Step, ask: Ask, turn: LlmTurn) -> Step | None:
+        """Where the call stands after a whole answer of the language model's."""
+        if turn.kept is not None:
+            self._flow.filled(turn.kept)
+        if turn.outcome is None and not turn.spoken:
+            return self._flow.unanswered(ask.said)
+        self._flow.spoke()
+        onward: Step | None = None
+        if turn.outcome is not None:
+            await self._act(step)  # a node's actions are carried out on entering it, wherever it leads
+        match turn.outcome:
+            case Chose(intent):
+                onward = self._flow.chose(intent, ask.said or "", opened=turn.spoken)
+            case Filled(value):
+                onward = self._flow.filled(value)
+            case Used(name):
+                onward = self._flow.tool_used(name)
+        if onward is None:
+            await self._say_asides()
+        return onward
+
     # --- listening -------------------------------------------------------------------------------------
 
     async def _listen(self, step: Step) -> Step:
@@ -217,7 +336,7 @@ class Conversation:
         quiet_from_ms = self._clock()
         typed = ""
         while True:
-            if self._asides and self._line_up and not self._caller_speaks:
+            if self._asides and self._line_up and self._caller_quiet.is_set():
                 await self._say_asides()
                 quiet_from_ms = self._clock()
             if self._keys:
@@ -227,7 +346,7 @@ class Conversation:
                     return next_step
             patience_ms = _KEY_PAUSE_MS if typed else step.listen.silence_ms
             timeout_ms = None
-            if patience_ms is not None and self._line_up and not self._caller_speaks:
+            if patience_ms is not None and self._line_up and self._caller_quiet.is_set():
                 timeout_ms = quiet_from_ms + patience_ms - self._clock()
             event = await self._next(timeout_ms)
             if event is None:
@@ -235,6 +354,7 @@ class Conversation:
                     return self._keys_done(typed, self._flow.digits_done(), step)
                 return self._silence(quiet_from_ms)
             self._take_note(event)
+            self._think_ahead(event)
             if isinstance(event, TurnEnded):
                 quiet_from_ms = self._clock()
                 self._record_caller(event)
@@ -255,6 +375,15 @@ class Conversation:
         )
         return self._flow.heard(ended.text)
 
+    def _think_ahead(self, event: Event) -> None:
+        """Begin the answer in the caller's pause; give it up when that was none."""
+        if self._thinker is None:
+            return
+        if isinstance(event, LikelyEnd) and event.text and not self._keys:
+            self._thinker.begin_ahead(self._flow, event.text)
+        elif isinstance(event, SpeechResumed | KeyPressed):
+            self._thinker.drop()
+
     def _digits(self, typed: str, step: Step) -> Step | None:
         next_step = self._flow.digits(typed)
         return next_step and self._keys_done(typed, next_step, step)
@@ -262,6 +391,8 @@ class Conversation:
     def _keys_done(self, typed: str, next_step: Step, step: Step) -> Step:
         now_ms = self._clock()
         self._cause = TurnTimings(turn_ended_ms=now_ms)
+        if self._thinker is not None:
+            self._thinker.history.keys(typed)
         self._recorder.add(
             TurnRecord(self._next_turn(), "caller", typed, typed, now_ms, now_ms, step.node_id, via="dtmf")
         )
@@ -312,12 +443,12 @@ class Conversation:
 
     def _track(self, event: Event) -> None:
         if isinstance(event, SpeechStarted | SpeechResumed | BargeIn):
-            self._caller_speaks = True
+            self._caller_quiet.clear()
         elif isinstance(event, TurnEnded):
-            self._caller_speaks = False
+            self._caller_quiet.set()
         elif isinstance(event, LineLost | LineRestored):
             self._line_up = isinstance(event, LineRestored)
-            self._caller_speaks = False
+            self._caller_quiet.set()
 
     # --- account ---------------------------------------------------------------------------------------
 
@@ -327,12 +458,12 @@ class Conversation:
 
     async def say_last(self, speech: Callable[[], Awaitable[Utterance]]) -> None:
         """After the end of `run`: what is said all the same, and recorded. Raises SpeechError."""
-        index, before = self._next_turn(), self._speaker.last
+        account, before = _Account(TurnTimings(), self._next_turn()), self._speaker.last
         try:
             await speech()
         finally:
             if (said := self._speaker.last) is not None and said is not before:
-                self._record_agent(index, said, None, TurnTimings())
+                self._record_agent(account, said, None)
 
     def record_last_words(self, ended: TurnEnded) -> None:
         """The caller said this as the line ended: it is kept, though nobody answers any more."""
@@ -346,6 +477,8 @@ class Conversation:
             recognised_ms=ended.recognised_ms,
             turn_ended_ms=self._clock(),
         )
+        if self._thinker is not None:
+            self._thinker.history.caller(ended.text)
         self._recorder.add(
             TurnRecord(
                 self._next_turn(),
@@ -359,16 +492,20 @@ class Conversation:
             )
         )
 
-    def _record_agent(self, index: int, utterance: Utterance, step: Step | None, cause: TurnTimings) -> None:
+    def _record_agent(self, account: _Account, utterance: Utterance, step: Step | None) -> None:
+        if account.index is None:
+            return  # no word came
+        if self._thinker is not None:
+            self._thinker.history.agent(utterance.heard_text, interrupted=utterance.interrupted)
         timings = replace(
-            cause,
+            account.cause,
             first_chunk_ms=utterance.first_chunk_ms,
             first_frame_ms=utterance.first_frame_ms,
             heard_ms=utterance.heard_from_ms,
         )
         self._recorder.add(
             TurnRecord(
-                index,
+                account.index,
                 "agent",
                 utterance.text,
                 utterance.heard_text,
@@ -403,5 +540,5 @@ def _rest(step: Step, utterance: Utterance) -> Step | None:
     for number, text in enumerate(script):
         heard -= len(text.split())
         if heard < 0:
-            return replace(step, say=tuple(script[number:]))
+            return replace(step, say=tuple(script[number:]), ask=None)
     return None

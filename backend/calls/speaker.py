@@ -7,8 +7,8 @@ nor who speaks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from backend.calls.carrier_voice import CARRIER
@@ -135,6 +135,13 @@ class Speaker:
         """
         return await self._utter(text, lambda: self._produce(pieces(text, self._language)))
 
+    async def say_pieces(self, script: AsyncGenerator[Piece]) -> Utterance:
+        """The same with what comes bit by bit; `script` is closed in the end. None come: nothing is said.
+
+        The utterance's `text` is what has come of it so far.
+        """
+        return await self._utter("", lambda: self._produce_as_it_comes(script))
+
     async def play(self, recording: bytes, text: str) -> Utterance:
         """The same with a recording (G.711 in the line's codec) that says `text`."""
         return await self._utter(text, lambda: self._play(recording, text))
@@ -234,11 +241,21 @@ class Speaker:
 
     # --- making speech ---------------------------------------------------------------------------------
 
-    async def _produce(self, script: Sequence[Piece]) -> None:
+    async def _produce(self, script: Iterable[Piece]) -> None:
         before = ""
         for piece in script:
             await self._voice.say(piece, self, before=before)
             before = f"{before} {piece.spoken}".strip()
+        self.playout.finish()
+        self._wake.set()
+
+    async def _produce_as_it_comes(self, script: AsyncGenerator[Piece]) -> None:
+        utterance, before = self._speaking_now(), ""
+        async with aclosing(script):
+            async for piece in script:
+                utterance.text = f"{utterance.text} {piece.text}".strip()
+                await self._voice.say(piece, self, before=before)
+                before = f"{before} {piece.spoken}".strip()
         self.playout.finish()
         self._wake.set()
 
