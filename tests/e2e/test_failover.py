@@ -352,6 +352,14 @@ def happened(evidence: Evidence, kind: str) -> list[dict[str, Any]]:
     return [event["data"] for event in evidence.line["events"] if event["kind"] == kind]
 
 
+def longest_quiet_ms(evidence: Evidence, node: str) -> float:
+    """The longest silence on the line between the first and the last sound of a node."""
+    [turn] = [turn for turn in evidence.call["turns"] if turn["role"] == "agent" and turn["node_id"] == node]
+    line = agent_side(evidence)[round(turn["started_ms"]) * 8 : round(turn["ended_ms"]) * 8]
+    loud = np.flatnonzero(np.abs(line.astype(np.int32)) > AUDIBLE)
+    return float(np.diff(loud).max()) / 8
+
+
 def spoken(evidence: Evidence, node: str) -> list[tuple[str, str]]:
     """Which route spoke which words of a node, as the API tells it."""
     [turn] = [turn for turn in evidence.call["turns"] if turn["role"] == "agent" and turn["node_id"] == node]
@@ -381,6 +389,7 @@ async def test_a_sentence_survives_the_death_of_two_voices(world: World) -> None
     heard = await world.heard(evidence)
     errors = word_errors(f"{story} {sequel} {farewell}", heard)
     assert errors.errors <= 2, f"a word at each of two joins: {errors.differences()}"
+    assert longest_quiet_ms(evidence, "story") < 900, "no dead air, beyond what the voices pause"
     parts = spoken(evidence, "story")
     assert [route for route, _ in parts] == ["sesame_ws", "elevenlabs"]
     assert all(text for _, text in parts)
