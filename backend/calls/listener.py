@@ -26,6 +26,7 @@ WINDOW_MS = 32.0
 _BYTES_PER_MS = BYTES_PER_MS * 2  # int16
 _PRE_ROLL_MS = 320.0  # kept from before the detected start: soft onsets carry consonants
 _MAX_TURN_MS = 60_000.0
+_LIKELY_END_MS = 700.0  # words after which we would wait no longer than this are probably the last
 _MISSING_MS = 500.0  # audio this late, while a turn is open, is not coming: a carrier may send no silence
 
 
@@ -44,13 +45,16 @@ class Listener:
         agent_speaking: Callable[[], bool],
         on_event: Callable[[TurnEvent], None],
         on_deaf: Callable[[HearingError], None],
+        on_likely_end: Callable[[str], None] = lambda text: None,
     ) -> None:
+        """`on_likely_end` is told the words of a turn that is probably over, before its wait is."""
         self.turns = TurnTaker(policy)
         self._codec, self._detector, self._transcriber = codec, detector, transcriber
         self._stream = transcriber if isinstance(transcriber, StreamingTranscriber) else None
         self._streamed = False  # whether the turn under way is
         self._clock, self._tasks = clock, tasks
         self._agent_speaking, self._on_event, self._on_deaf = agent_speaking, on_event, on_deaf
+        self._on_likely_end = on_likely_end
         self._recognition: asyncio.Task[None] | None = None
         self._floor = NoiseFloor()
         self._audio = bytearray()
@@ -120,6 +124,8 @@ class Listener:
         self._stop_timer()
         # The line may fall silent altogether; the wait must end all the same.
         delay_ms = self.turns.wait_ms(text)
+        if text and delay_ms <= _LIKELY_END_MS and self.turns.speaking:
+            self._on_likely_end(text)
         self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self._check)
         self._check()
 

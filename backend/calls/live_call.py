@@ -15,18 +15,26 @@ from typing import Any
 
 from backend.calls.apology import apologise
 from backend.calls.carrier_voice import CARRIER, CarrierVoice
-from backend.calls.conversation import Conversation, KeyPressed, LineLost, LineRestored, SayRequest
+from backend.calls.conversation import (
+    Conversation,
+    KeyPressed,
+    LikelyEnd,
+    LineLost,
+    LineRestored,
+    SayRequest,
+)
 from backend.calls.listener import Listener
 from backend.calls.ports import CallParts, MediaSocket, StreamingTranscriber
 from backend.calls.recorder import TurnRecorder
 from backend.calls.speaker import Speaker
+from backend.calls.thinker import Thinker
 from backend.calls.voice import Voice
 from backend.core import call as commands
 from backend.core.agent import Agent
 from backend.core.call import CallMachine, Command
 from backend.core.dtmf import DtmfMerger, Source
 from backend.core.failover import Patience
-from backend.core.flow import Action, Flow, Hangup, SendDtmf, Transfer
+from backend.core.flow import Action, CallWebhook, Flow, Hangup, SendDtmf, Transfer
 from backend.core.g711 import Codec
 from backend.core.hearing import CarrierHearing
 from backend.core.media import (
@@ -56,6 +64,7 @@ comes from the caller is in the leg's own codec, as `start.media_format` says.""
 _MAX_INBOX = 200
 _STORE_TRIES = 4
 _LAST_WORDS_S = 4.0
+_MAX_WEBHOOKS = 8  # of one call at a time; more are dropped, which is logged
 
 
 class LiveCall:
@@ -95,6 +104,8 @@ class LiveCall:
         self._speaker: Speaker | None = None
         self._flow: Flow | None = None
         self._listener: Listener | None = None
+        self._thinker: Thinker | None = None
+        self._webhooks = 0
         self._talk: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._started_ms = 0.0
@@ -173,6 +184,8 @@ class LiveCall:
                     writer.cancel()
         finally:
             self.finished.set()
+            if self._thinker is not None:
+                await self._thinker.aclose()
             await self._voice.aclose()
             if isinstance(self._ears, StreamingTranscriber):
                 await self._ears.aclose()
@@ -412,11 +425,17 @@ class LiveCall:
             agent_speaking=lambda: self._speaker is not None and self._speaker.speaking,
             on_event=lambda event: self._conversation.notify(event) if self._conversation else None,
             on_deaf=self._deaf,
+            on_likely_end=self._likely_end,
         )
         if isinstance(self._ears, StreamingTranscriber):
             self._getting_ears_ready = self._tasks.create_task(self._ears.connect(), name="ears")
-        self._flow = flow = Flow(self.agent, self._variables)
+        model = self._parts.language_model(self.agent)
+        today = datetime.now().astimezone().date()
+        self._flow = flow = Flow(self.agent, self._variables, thinks=model is not None, today=today)
         self._variables = flow.variables
+        if model is not None:
+            toolbox = self._parts.toolbox(self.agent, self._variables)
+            self._thinker = Thinker(self.agent, model, toolbox, count=self._parts.llm_answered)
         self._conversation = Conversation(
             flow=flow,
             speaker=self._speaker,
@@ -424,6 +443,7 @@ class LiveCall:
             perform=self._perform,
             expect=self._expect,
             clock=clock,
+            thinker=self._thinker,
         )
         self._talk = self._tasks.create_task(
             self._converse(self._conversation, self._speaker), name="conversation"
@@ -478,6 +498,8 @@ class LiveCall:
                     await self._parts.carrier.send_dtmf(
                         self._ccid, digits=digits, command_id=self.next_command_id("dtmf")
                     )
+                case CallWebhook(url):
+                    self._tell_webhook(url)
                 case Hangup():
                     pass  # the conversation ends, and with it the call
                 case other:
@@ -489,6 +511,34 @@ class LiveCall:
                 return NOT_CONNECTED
         return None
 
+    def _tell_webhook(self, url: str) -> None:
+        """Pass on what is known now; the call goes on meanwhile."""
+        send = self._parts.webhook
+        if send is None or self._tasks is None or self._webhooks >= _MAX_WEBHOOKS:
+            log.error("call %s: webhook not sent: %s", self.record.id, url)
+            return
+        data = {
+            "event": "node",
+            "node_id": self._flow.node_id if self._flow is not None else None,
+            "call_id": self.record.id,
+            "call_control_id": self.record.call_control_id,
+            "agent_id": self.agent.id,
+            "direction": self.record.direction,
+            "from": self.record.from_number,
+            "to": self.record.to_number,
+            "at": _now().isoformat(),
+            "variables": dict(self._variables),
+        }
+
+        async def tell() -> None:
+            try:
+                await send(url, data)
+            finally:
+                self._webhooks -= 1
+
+        self._webhooks += 1
+        self._tasks.create_task(tell(), name="webhook")
+
     async def _hand_over(self, to: str) -> None:
         await self._parts.carrier.transfer(self._ccid, to=to, command_id=self.next_command_id("transfer"))
         self._transferred = True
@@ -499,6 +549,10 @@ class LiveCall:
             self._listener.turns.expects = expects
         if self._prepared is not None and self._flow is not None:
             self._prepared.prepare_soon(self._flow.likely_texts())
+
+    def _likely_end(self, text: str) -> None:
+        if self._conversation is not None and self._thinker is not None:
+            self._conversation.notify(LikelyEnd(text))
 
     def _deaf(self, error: HearingError) -> None:
         log.error("call %s: %s", self.record.id, error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -213,6 +213,22 @@ def _nothing_prepared(agent: Agent) -> PreparedVoice | None:
     return None
 
 
+def _no_model(agent: Agent) -> LanguageModel | None:
+    return None
+
+
+def _no_tools(agent: Agent, variables: Mapping[str, str]) -> Toolbox | None:
+    return None
+
+
+def _nobody_counts(outcome: LlmOutcome, prompt_tokens: int, completion_tokens: int) -> None:
+    return None
+
+
+LlmOutcome = Literal["used", "failed", "wasted"]
+"""What became of an answer of the language model's; `wasted`: begun ahead of time and thrown away."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallParts:
     """What every call is made of; given once, by the composition root."""
@@ -231,3 +247,11 @@ class CallParts:
     prepared: Callable[[Agent], PreparedVoice | None] = _nothing_prepared
     make_ears: Callable[[Agent, StartHearing], CallEars] | None = None
     """An agent's ways to hear, for one call; None: `transcriber` alone."""
+    language_model: Callable[[Agent], LanguageModel | None] = _no_model
+    """What an agent thinks by; shared by its calls, which do not close it."""
+    toolbox: Callable[[Agent, Mapping[str, str]], Toolbox | None] = _no_tools
+    """An agent's tools for one call, whose variables are read as they are at the time."""
+    llm_answered: Callable[[LlmOutcome, int, int], None] = _nobody_counts
+    """Told of each answer: what became of it, prompt and completion tokens."""
+    webhook: Callable[[str, Mapping[str, object]], Awaitable[None]] | None = None
+    """Sends a call's data to an address, within seconds; logs what fails, and raises nothing."""

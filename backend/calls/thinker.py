@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from backend.calls.llm_turn import LlmTurn
-from backend.calls.ports import LanguageModel, Toolbox
+from backend.calls.ports import LanguageModel, LlmOutcome, Toolbox
 from backend.core.agent import Agent
 from backend.core.brain import prompt_messages
 from backend.core.flow import Flow
@@ -20,7 +19,6 @@ from backend.errors import FlowError
 log = logging.getLogger(__name__)
 
 MAX_WASTED = 20  # turns begun ahead and thrown away; a call that wastes more goes on without
-Asked = Literal["used", "failed", "wasted"]
 _CLOSING_S = 2.0
 
 
@@ -33,7 +31,7 @@ class Thinker:
         model: LanguageModel,
         toolbox: Toolbox | None,
         *,
-        count: Callable[[Asked, int, int], None] = lambda outcome, prompt, completion: None,
+        count: Callable[[LlmOutcome, int, int], None] = lambda outcome, prompt, completion: None,
         on_tool: Callable[[str, ToolCall, str], None] = lambda node_id, call, result: None,
     ) -> None:
         """`count` is told of each turn: what became of it, prompt and completion tokens. `on_tool`: of each

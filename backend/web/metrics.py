@@ -91,6 +91,18 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._llm_turns = Counter(
+            "voice_llm_turns",
+            "Answers asked of language models; `wasted`: begun ahead of time and thrown away.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self._llm_tokens = Counter(
+            "voice_llm_tokens",
+            "Tokens of those answers, reckoned from their length where the server does not tell them.",
+            ("outcome", "kind"),
+            registry=self.registry,
+        )
         self._hearing = Counter(
             "voice_hearing_requests",
             "Utterances given to speech-to-text routes.",
@@ -117,6 +129,12 @@ class Metrics:
     def watch_hearing(self, health: Callable[[], Sequence[RouteHealth]]) -> None:
         """Show how the speech-to-text routes do, asked whenever metrics are."""
         self.registry.register(_HearingRoutes(health))
+
+    def llm_answered(self, outcome: str, prompt_tokens: int, completion_tokens: int) -> None:
+        """An answer of a language model's is over; `outcome`: used, failed or wasted."""
+        self._llm_turns.labels(outcome).inc()
+        self._llm_tokens.labels(outcome, "prompt").inc(prompt_tokens)
+        self._llm_tokens.labels(outcome, "completion").inc(completion_tokens)
 
     def hearing_request(self, route: str, outcome: str) -> None:
         """A speech-to-text route was asked; `outcome`: ok, cancelled, or why it failed."""
