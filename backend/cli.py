@@ -161,6 +161,32 @@ def latency(
     raise typer.Exit(_run(console, work))
 
 
+@app.command("eval")
+def evaluate(
+    suites: Annotated[list[Path] | None, typer.Argument(help="Suites, or folders of them.")] = None,
+    audio: Annotated[
+        bool, typer.Option("--audio/--text", help="Through the real processes and voices, or in writing.")
+    ] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML there.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report with every call's sound there.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Another agent than the suites name.")] = None,
+    words: Annotated[
+        list[str] | None, typer.Option("-k", help="Only cases whose name, suite or tag holds this.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=32, help="Calls at once; with --audio.")] = 1,
+    agents_dir: _AgentsDir = Path("agents"),
+) -> None:
+    """Run suites of scripted callers against agents and judge every call."""
+    from backend.evals.command import EvalOptions, run_eval
+
+    options = EvalOptions(
+        tuple(suites or [Path("evals")]), "audio" if audio else "text", junit, html, agent,
+        tuple(words or ()), jobs, agents_dir,
+    )  # fmt: skip
+    known = _AgentsOf(agents_dir)
+    raise typer.Exit(_told(lambda: run_eval(_console(), options, known.find)))
+
+
 @agents_app.command("check")
 def check_agents(
     folder: Annotated[Path, typer.Argument(help="Folder of the agent files.")] = Path("agents"),

@@ -11,23 +11,22 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from backend.errors import SpeechError
 from backend.simulator import refusal
 from backend.simulator.billing import SIP_CAUSES, call_cost
-from backend.simulator.conversation import Conversation, Transcriber
+from backend.simulator.conversation import Activity, Conversation, Leg, Transcriber
 from backend.simulator.eventlog import EventLog
 from backend.simulator.media_leg import MediaFaults, MediaLeg, StreamFailed
 from backend.simulator.media_wire import BadFrame, ClearQueue, Command, PlayAudio, PlayMark, StreamFacts
 from backend.simulator.orders import CallTimes, Order, Plan, StreamOrder
 from backend.simulator.record import EventKind, LineEvent, LineRecord, Logbook
-from backend.simulator.voice import CallerVoice
-from backend.simulator.webhooks import WebhookSender
+from backend.stt.vad import VoiceActivity
 
 log = logging.getLogger(__name__)
 
@@ -35,22 +34,67 @@ State = Literal["ringing", "answered", "ended"]
 Party = Literal["caller", "agent", "carrier"]
 
 
+class Webhooks(Protocol):
+    """Where word of a call goes. See `webhooks.WebhookSender`."""
+
+    def send(self, url: str, event_type: str, payload: dict[str, Any]) -> str:
+        """Returns at once: the event's id."""
+        ...
+
+
+class Announcer(Protocol):
+    """The carrier's own voice. See `voice.CallerVoice`."""
+
+    async def announce(self, text: str) -> bytes:
+        """Int16 at 8 kHz. Raises SpeechError."""
+        ...
+
+
+class Stream(Leg, Protocol):
+    """A media stream to the backend. See `media_leg.MediaLeg`."""
+
+    facts: StreamFacts
+
+    async def run(self, on_started: Callable[[], None]) -> None:
+        """Live until either side ends it. Raises StreamFailed."""
+
+    def stop(self) -> None: ...
+
+    def drop(self) -> None: ...
+
+
+class OpenStream(Protocol):
+    """Makes a stream that `run` connects."""
+
+    def __call__(
+        self,
+        url: str,
+        facts: StreamFacts,
+        *,
+        user_id: str,
+        on_command: Callable[[Command], None],
+        faults: MediaFaults,
+    ) -> Stream: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What every call needs of the process."""
 
-    webhooks: WebhookSender
-    voice: CallerVoice
+    webhooks: Webhooks
+    voice: Announcer
     ears: Transcriber
     events: EventLog
     faults: MediaFaults
     times: CallTimes
     user_id: str
+    open_stream: OpenStream = MediaLeg
+    make_activity: Callable[[], Activity] = VoiceActivity
 
 
 @dataclass(slots=True)
 class _Stream:
-    leg: MediaLeg
+    leg: Stream
     order: StreamOrder
     live: bool = False
 
@@ -87,6 +131,7 @@ class SimCall:
             on_event=self._note_line,
             on_key=self._caller_key,
             on_hang_up=self._caller_hangs_up,
+            activity=around.make_activity(),
         )
 
     # --- the call's life ------------------------------------------------------------------------------
@@ -230,12 +275,12 @@ class SimCall:
             auth_token=order.auth_token,
             custom_parameters=order.custom_parameters,
         )
-        leg = MediaLeg(
+        leg = self._around.open_stream(
             order.url,
             facts,
             user_id=self._around.user_id,
             on_command=partial(self._play_command, facts.stream_id),
-            faults=self._around.faults,
+            faults=self.plan.faults or self._around.faults,
         )
         self._stream = _Stream(leg, order)
         self._spawn(self._carry(self._stream), "stream")
@@ -419,7 +464,7 @@ class SimCall:
             case BadFrame(code, _, detail):
                 self._note("media_error", code=code, detail=detail)
 
-    def _return_mark(self, leg: MediaLeg, name: str, *, cleared: bool = False) -> None:
+    def _return_mark(self, leg: Stream, name: str, *, cleared: bool = False) -> None:
         leg.send_mark(name)
         self._note("mark", name=name, **({"cleared": True} if cleared else {}))
 

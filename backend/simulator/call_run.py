@@ -56,12 +56,16 @@ async def run_inbound(
     from_number: str,
     script: Mapping[str, Any],
     codec: str = "PCMU",
+    network: Mapping[str, float] | None = None,
     listener: Listener | None = None,
 ) -> Evidence:
-    """Somebody calls `to` and plays the script. Raises CallRunError, and StackError when a process dies."""
+    """Somebody calls `to` and plays the script. Raises CallRunError, and StackError when a process dies.
+
+    `network`: chances that a frame of the caller's is lost (`lose`) or overtaken (`shuffle`).
+    """
 
     async def placed() -> str:
-        order = {"to": to, "from": from_number, "script": script, "codec": codec}
+        order = {"to": to, "from": from_number, "script": script, "codec": codec, "network": network}
         reply = await _json(
             stack.carrier.post("/sim/calls", json=order), "the stand-in did not place the call"
         )
@@ -78,12 +82,13 @@ async def run_outbound(
     variables: Mapping[str, str],
     script: Mapping[str, Any],
     codec: str = "PCMU",
+    network: Mapping[str, float] | None = None,
     listener: Listener | None = None,
 ) -> Evidence:
     """The agent calls `to`, where the script picks up. Raises as `run_inbound` does."""
 
     async def placed() -> str:
-        answering = {"script": script, "codec": codec}
+        answering = {"script": script, "codec": codec, "network": network}
         await _json(stack.carrier.post("/sim/answering", json=answering), "nobody would answer the call")
         order = {"agent_id": agent_id, "to": to, "variables": variables}
         call = await _json(

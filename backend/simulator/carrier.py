@@ -91,6 +91,7 @@ class Carrier:
         *,
         outcome: Outcome = "answer",
         answer_after_ms: int | None = None,
+        faults: MediaFaults | None = None,
     ) -> Plan:
         """A person who plays the script; all they will say is synthesised now. Raises SpeechError."""
         said = {
@@ -100,7 +101,7 @@ class Carrier:
             for step in script.steps
             if isinstance(step, Say | Interrupt)
         }
-        return Plan(script, said, codec, outcome, answer_after_ms)
+        return Plan(script, said, codec, outcome, answer_after_ms, faults)
 
     def ring(self, *, from_number: str, to_number: str, plan: Plan) -> SimCall:
         """Somebody calls the backend. Raises Refusal when too many calls are live."""

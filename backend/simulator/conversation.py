@@ -16,7 +16,6 @@ from backend.errors import HearingError
 from backend.simulator.caller import EndCall, PressKey, ScriptedCaller, Speak
 from backend.simulator.hearing import SpeechBegan, SpeechEnded, SpeechFinder
 from backend.simulator.line import TICK_MS, Line, Utterance
-from backend.simulator.media_leg import MediaLeg
 from backend.simulator.record import EventKind, LineEvent
 from backend.simulator.script import Interrupt, Say, Script
 from backend.stt.vad import VoiceActivity
@@ -37,6 +36,24 @@ class Transcriber(Protocol):
         ...
 
 
+class Activity(Protocol):
+    """Voice activity on what the caller hears."""
+
+    def push(self, pcm16: bytes) -> list[float]:
+        """Speech probabilities of the 256-sample windows completed."""
+        ...
+
+
+class Leg(Protocol):
+    """The stream that carries the line to the backend."""
+
+    def send_audio(self, g711: bytes, timestamp_ms: int, *, track: str = "inbound") -> None: ...
+
+    def send_mark(self, name: str) -> None: ...
+
+    def send_dtmf(self, digit: str) -> None: ...
+
+
 Said = Mapping[tuple[str, float | None], Utterance]
 """The script's utterances, made before the call, by text and noise."""
 
@@ -54,22 +71,24 @@ class Conversation:
         on_event: Callable[[LineEvent], None],
         on_key: Callable[[str], None],
         on_hang_up: Callable[[str | None], None],
+        activity: Activity | None = None,
     ) -> None:
+        """`activity`: how the caller notices speech, the shared model's unless given."""
         self.line = Line(codec)
         self._caller = ScriptedCaller(script)
         self._said = said
         self._ears = ears
         self._on_event, self._on_key, self._on_hang_up = on_event, on_key, on_hang_up
-        self._activity = VoiceActivity()
+        self._activity: Activity = activity or VoiceActivity()
         self._speech = SpeechFinder()
         self._unrecognised: asyncio.Queue[SpeechEnded | None] = asyncio.Queue(_MAX_UNRECOGNISED)
-        self._leg: MediaLeg | None = None
+        self._leg: Leg | None = None
         self._leg_since_ms = 0.0
         self._sends_inbound_track = self._sends_outbound_track = False
         self._stream_codec = codec
         self._transferred_at_ms: float | None = None
 
-    def attach(self, leg: MediaLeg, stream_codec: Codec, *, inbound: bool, outbound: bool) -> None:
+    def attach(self, leg: Leg, stream_codec: Codec, *, inbound: bool, outbound: bool) -> None:
         """From the next tick on the stream carries the line, in `stream_codec`."""
         self._leg, self._leg_since_ms = leg, self.line.now_ms
         self._stream_codec = stream_codec
@@ -130,7 +149,7 @@ class Conversation:
         if self._is_done_after_transfer():
             self._on_hang_up(None)
 
-    def _stream(self, leg: MediaLeg, caller_g711: bytes | None, heard_pcm16: bytes) -> None:
+    def _stream(self, leg: Leg, caller_g711: bytes | None, heard_pcm16: bytes) -> None:
         timestamp_ms = round(self.line.now_ms - TICK_MS - self._leg_since_ms)
         if caller_g711 is not None and self._sends_inbound_track:
             if self._stream_codec is not self.line.codec:

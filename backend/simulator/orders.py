@@ -7,6 +7,7 @@ from typing import Literal
 
 from backend.core.g711 import Codec
 from backend.simulator.conversation import Said
+from backend.simulator.media_leg import MediaFaults
 from backend.simulator.record import Direction
 from backend.simulator.script import Script
 
@@ -46,6 +47,7 @@ class Plan:
     codec: Codec
     outcome: Outcome = "answer"
     answer_after_ms: int | None = None
+    faults: MediaFaults | None = None  # of this call's network; None: the stand-in's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ class Refusal(Exception):
         self, status: int, code: str, title: str, detail: str, *, pointer: str | None = None
     ) -> None:
         super().__init__(f"{code} {title}: {detail}")
-        self.status = status
+        self.status, self.code = status, code
         self._error: dict[str, Any] = {"code": code, "title": title, "detail": detail}
         if pointer is not None:
             self._error["source"] = {"pointer": pointer}

@@ -10,10 +10,23 @@ from pydantic import BaseModel, ConfigDict, Field
 from backend.core.g711 import Codec
 from backend.simulator.call import SimCall
 from backend.simulator.carrier import Carrier
+from backend.simulator.media_leg import MediaFaults
 from backend.simulator.script import parse_script
 
 _Number = Annotated[str, Field(pattern=r"^(\+[1-9]\d{6,14}|sips?:\S+)$")]
 _MAX_WAIT_S = 10.0
+
+
+class Network(BaseModel):
+    """What becomes of the caller's 20 ms frames on their way: chances from 0 to 1."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    lose: float = Field(default=0.0, ge=0, le=1)
+    shuffle: float = Field(default=0.0, ge=0, le=1)
+
+    def faults(self) -> MediaFaults:
+        return MediaFaults(lose=self.lose, shuffle=self.shuffle)
 
 
 class PlaceCall(BaseModel):
@@ -25,6 +38,7 @@ class PlaceCall(BaseModel):
     from_number: _Number = Field(alias="from")
     script: dict[str, Any] = Field(default_factory=dict)
     codec: Literal["PCMU", "PCMA"] = "PCMU"
+    network: Network | None = None
 
 
 class Answering(BaseModel):
@@ -36,6 +50,7 @@ class Answering(BaseModel):
     codec: Literal["PCMU", "PCMA"] = "PCMU"
     outcome: Literal["answer", "busy", "no_answer"] = "answer"
     answer_after_ms: int | None = Field(default=None, ge=0, le=600_000)
+    network: Network | None = None
 
 
 def sim_router(carrier: Carrier) -> APIRouter:
@@ -53,7 +68,11 @@ def sim_router(carrier: Carrier) -> APIRouter:
 
     @router.post("/calls", status_code=201)
     async def place(body: PlaceCall) -> dict[str, str]:
-        plan = await carrier.plan(parse_script(body.script), Codec[body.codec])
+        plan = await carrier.plan(
+            parse_script(body.script),
+            Codec[body.codec],
+            faults=body.network.faults() if body.network else None,
+        )
         call = carrier.ring(from_number=body.from_number, to_number=body.to, plan=plan)
         return {"call_control_id": call.call_control_id, "call_session_id": call.call_session_id}
 
@@ -64,6 +83,7 @@ def sim_router(carrier: Carrier) -> APIRouter:
             Codec[body.codec],
             outcome=body.outcome,
             answer_after_ms=body.answer_after_ms,
+            faults=body.network.faults() if body.network else None,
         )
         return {"waiting": carrier.answer_next(plan)}
 

@@ -1,0 +1,188 @@
+"""`voice-agent eval`: finds suites, runs them, tells of each call, writes the reports."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.markup import escape
+
+from backend.core.agent import Agent
+from backend.errors import BackendError, ConfigError
+from backend.evals.junit import junit
+from backend.evals.results import Attempt, SuiteResult, all_passed
+from backend.evals.runner import Job, Run
+from backend.evals.suite import Case, Mode, Suite, SuiteError, load_suite
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class EvalOptions:
+    """What was asked for on the command line."""
+
+    paths: tuple[Path, ...]
+    mode: Mode = "text"
+    junit: Path | None = None
+    html: Path | None = None
+    agent: str | None = None
+    words: tuple[str, ...] = ()
+    at_once: int = 1
+    agents_dir: Path = Path("agents")
+
+
+def run_eval(console: Console, options: EvalOptions, find_agent: Callable[[str], Agent]) -> int:
+    """Run everything chosen. → exit status: 0 when all passed, 1 when not, 130 when interrupted.
+
+    Raises ConfigError for suites that cannot be used, and when nothing is left to run.
+    """
+    jobs = choose(options, find_agent)
+    count = sum(case.repeat for job in jobs for case in job.cases)
+    console.print(f"{count} calls in {options.mode}, {len(jobs)} {'suite' if len(jobs) == 1 else 'suites'}")
+    run = Run(jobs, options.mode, _Teller(console))
+    interrupted = False
+    try:
+        with _stopped_by_signals():
+            _hold(run, options)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        interrupted = True
+    _write(console, options, run.results)
+    _conclude(console, run.results)
+    if interrupted:
+        console.print("[bold]Interrupted: what there is was kept.[/]")
+        return INTERRUPTED
+    return 0 if all_passed(run.results) else 1
+
+
+def choose(options: EvalOptions, find_agent: Callable[[str], Agent]) -> list[Job]:
+    """The suites and those of their cases that fit mode and words. Raises ConfigError."""
+    jobs: list[Job] = []
+    suites = [(path, load_suite(path)) for path in suite_files(options.paths)]
+    for path, suite in suites:
+        cases = tuple(case for case in suite.cases if _fits(suite, case, options))
+        if cases:
+            jobs.append(Job(suite, str(path), find_agent(options.agent or suite.agent), cases))
+    if not jobs:
+        known = ", ".join(case.id for _, suite in suites for case in suite.cases)
+        raise SuiteError(f"no case fits; known are {known}")
+    return jobs
+
+
+def suite_files(paths: Sequence[Path]) -> list[Path]:
+    """The suites meant by files and folders. Raises ConfigError where there is none."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(file for file in path.glob("*.json") if not file.name.endswith(".schema.json"))
+            if not found:
+                raise ConfigError(f"{path} holds no suite: a suite is a .json file")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise ConfigError(f"{path} does not exist: give a suite's file, or a folder of suites")
+    return list(dict.fromkeys(files))
+
+
+def _fits(suite: Suite, case: Case, options: EvalOptions) -> bool:
+    if options.mode not in case.modes:
+        return False
+    name = f"{suite.name} {case.id} {' '.join(case.tags)}".casefold()
+    return not options.words or any(word.casefold() in name for word in options.words)
+
+
+def _hold(run: Run, options: EvalOptions) -> None:
+    if options.mode == "text":
+        run.in_text()
+        return
+    with _run_dir(options) as run_dir:
+        try:
+            asyncio.run(run.in_audio(run_dir, options.agents_dir, at_once=options.at_once))
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@contextmanager
+def _run_dir(options: EvalOptions) -> Iterator[Path]:
+    if options.html is not None:
+        yield options.html / "run"
+        return
+    with tempfile.TemporaryDirectory(prefix="voice-agent-eval-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the run as Ctrl-C does: with its reports."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Teller:
+    """A line for each call, as it is judged."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._file = ""
+
+    def __call__(self, job: Job, case: Case, attempt: Attempt) -> None:
+        if job.file != self._file:
+            self._file = job.file
+            self._console.print(f"\n[bold]{escape(job.suite.name)}[/] [dim]{escape(job.file)}[/]")
+        mark = "[bold green]✓[/]" if attempt.passed else "[bold red]✗[/]"
+        number = f" #{attempt.number}" if case.repeat > 1 else ""
+        report = attempt.report
+        length = (
+            "" if report is None else f" [dim]{report.duration_ms / 1000:.0f} s, {len(report.nodes)} nodes[/]"
+        )
+        self._console.print(f"{mark} {escape(case.id)}{number}{length}")
+        for line in attempt.complaints:
+            self._console.print(f"    [red]{escape(line)}[/]", soft_wrap=True)
+
+
+def _conclude(console: Console, results: Sequence[SuiteResult]) -> None:
+    console.print()
+    for result in results:
+        held = Counter(case.passed for case in result.cases)
+        mark = "[bold green]✓[/]" if result.passed else "[bold red]✗[/]"
+        share = f"{held[True]} of {len(result.cases)} cases pass ({100 * result.share:.0f} %"
+        limit = f", must be {100 * result.suite.pass_rate:.0f} %)"
+        console.print(f"{mark} [bold]{escape(result.suite.name)}[/]: {share}{limit}")
+
+
+def _write(console: Console, options: EvalOptions, results: Sequence[SuiteResult]) -> None:
+    try:
+        if options.junit is not None:
+            options.junit.parent.mkdir(parents=True, exist_ok=True)
+            options.junit.write_text(junit(results), encoding="utf-8")
+            console.print(f"\n{options.junit}")
+        if options.html is not None:
+            from backend.evals.html import write_html
+
+            console.print(f"\n{write_html(results, options.html)}")
+    except OSError as error:
+        raise BackendError(f"{error.filename} cannot be written: {error.strerror}") from error

@@ -1,0 +1,87 @@
+"""One scripted call in writing: everything real but the voices and the ears, and time leaps.
+
+Gives the same evidence as a call through the real processes does. Knows nothing of expectations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from backend.calls.manager import DiallingCarrier
+from backend.calls.ports import CallParts
+from backend.calls.route_board import RouteBoard
+from backend.core.agent import Agent
+from backend.core.g711 import Codec
+from backend.core.records import Direction, TurnRecord
+from backend.evals.leaping import run_leaping
+from backend.evals.memory import MEDIA_URL, MemoryCall, MemoryStore, NobodyCounts
+from backend.evals.written import WrittenActivity, WrittenAnnouncer, WrittenEars, utterance, written_plans
+from backend.simulator.call import Surroundings
+from backend.simulator.call_run import LONGEST_CALL_S, CallRunError, Evidence
+from backend.simulator.orders import Plan
+from backend.simulator.script import Interrupt, Say, Script
+from backend.web.views import view
+
+MakeParts = Callable[[DiallingCarrier, MemoryStore], CallParts]
+
+
+def loop_clock() -> float:
+    """Milliseconds on the running loop's clock."""
+    return asyncio.get_running_loop().time() * 1000
+
+
+def written_parts(carrier: DiallingCarrier, store: MemoryStore) -> CallParts:
+    """What a call is made of, in writing."""
+    return CallParts(
+        carrier=carrier,
+        store=store,
+        transcriber=WrittenEars(),
+        make_detector=WrittenActivity,
+        plan_routes=written_plans,
+        board=RouteBoard(loop_clock),
+        clock=loop_clock,
+        observer=NobodyCounts(),
+        media_url=MEDIA_URL,
+    )
+
+
+def written_call(
+    agent: Agent, plan: Plan, *, make_parts: MakeParts, on_turn: Callable[[TurnRecord], None] | None = None
+) -> MemoryCall:
+    """A call whose other party writes what it says and reads what it hears."""
+    around = partial(
+        Surroundings, voice=WrittenAnnouncer(), ears=WrittenEars(), make_activity=WrittenActivity
+    )
+    return MemoryCall(agent, plan, make_parts, around, on_turn=on_turn)
+
+
+def run_text(
+    agent: Agent,
+    script: Script,
+    direction: Direction,
+    variables: Mapping[str, str],
+    make_parts: MakeParts = written_parts,
+) -> Evidence:
+    """Play the script to its end. Raises CallRunError when the call does not end, RequestError for a call
+    that the agent cannot place."""
+    said = {
+        (step.say, step.noise_db): utterance(step.say)
+        for step in script.steps
+        if isinstance(step, Say | Interrupt)
+    }
+    plan = Plan(script, said, Codec.PCMU)
+
+    async def call() -> Evidence:
+        async with written_call(agent, plan, make_parts=make_parts) as memory:
+            await memory.place(direction, variables)
+            try:
+                async with asyncio.timeout(LONGEST_CALL_S):
+                    record = await memory.ended()
+            except TimeoutError as error:
+                raise CallRunError(f"the call did not end within {LONGEST_CALL_S:.0f} s") from error
+            line, wav = memory.sim.record().to_json(), memory.sim.conversation.line.wav()
+        return Evidence(line, view(record).model_dump(mode="json", by_alias=True), wav)
+
+    return run_leaping(call())

@@ -1,0 +1,57 @@
+"""Time that leaps: in order, at once, and not over what really takes time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from backend.evals.leaping import run_leaping
+
+
+def test_an_hour_takes_no_time_and_passes_in_order() -> None:
+    async def work() -> list[tuple[str, float]]:
+        loop, done = asyncio.get_running_loop(), list[tuple[str, float]]()
+
+        async def sleeper(name: str, for_s: float) -> None:
+            await asyncio.sleep(for_s)
+            done.append((name, loop.time()))
+
+        await asyncio.gather(sleeper("late", 3600.0), sleeper("early", 0.5), sleeper("middle", 60.0))
+        return done
+
+    began_s = time.monotonic()
+    assert run_leaping(work()) == [("early", 0.5), ("middle", 60.0), ("late", 3600.0)]
+    assert time.monotonic() - began_s < 5.0
+
+
+def test_a_deadline_does_not_pass_while_a_thread_works() -> None:
+    async def work() -> str:
+        async with asyncio.timeout(30.0):
+            return await asyncio.to_thread(lambda: time.sleep(0.05) or "done")
+
+    assert run_leaping(work()) == "done"
+
+
+def test_a_deadline_does_not_pass_while_a_socket_is_waited_for() -> None:
+    async def work() -> bytes:
+        here, there = socket.socketpair()
+        here.setblocking(False)
+        with here, there:
+            reader = asyncio.create_task(asyncio.get_running_loop().sock_recv(here, 10))
+            await asyncio.to_thread(lambda: there.send(b"hello"))
+            async with asyncio.timeout(30.0):
+                return await reader
+
+    assert run_leaping(work()) == b"hello"
+
+
+def test_a_deadline_passes_when_nothing_else_happens() -> None:
+    async def work() -> None:
+        async with asyncio.timeout(600.0):
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        run_leaping(work())
