@@ -319,7 +319,11 @@ class Speaker:
             utterance.route = CARRIER
         utterance.segments.append(segment)
         utterance.heard_from_ms = utterance.heard_from_ms or self._clock()
-        await speak()
+        try:
+            await speak()
+        except SpeechError:
+            utterance.segments.remove(segment)  # nobody heard any of it
+            raise
         segment.over = True
 
     def _speaking_now(self) -> Utterance:

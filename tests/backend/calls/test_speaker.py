@@ -325,3 +325,18 @@ async def test_nothing_is_held_when_nothing_is_said() -> None:
         await speaker.say("Hello.")
         assert not await speaker.hold()
         assert "clear" not in line.kinds
+
+
+async def test_a_carrier_that_cannot_speak_either_leaves_nobody_speaking() -> None:
+    async def refuse(text: str) -> None:
+        raise SpeechError("the carrier is gone", route="telnyx", reason="unreachable")
+
+    line = Line()
+    voice = voice_of(ScriptedRoute({"Hello.": Script([FAILURE])}), last_resort=refuse)
+    speaker = Speaker(line.send, voice, codec=Codec.PCMU, clock=now_ms)
+    with pytest.raises(SpeechError, match="the carrier is gone"):
+        await speaker.say("Hello.")
+    assert not speaker.speaking
+    assert speaker.last is not None
+    assert (speaker.last.heard_text, speaker.last.spoken) == ("", ())
+    await voice.aclose()
