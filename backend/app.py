@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import uvicorn
@@ -24,16 +24,18 @@ from backend.calls.prepare import Preparer
 from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.agent_checks import unsupported
+from backend.core.agent_secrets import unset_secrets
 from backend.core.urls import websocket_url
 from backend.errors import ConfigError
 from backend.hearing_routes import HearingRoutes
-from backend.settings import Settings, missing
+from backend.settings import Settings, load_agent_secrets, missing
 from backend.speech_routes import SpeechRoutes
 from backend.storage.agent_files import AgentFiles
 from backend.storage.calls import CallStore
 from backend.storage.prompts import PromptStore
 from backend.telnyx.control import CallControl
 from backend.telnyx.webhooks import WebhookVerifier
+from backend.thinking import Thinking
 from backend.web.agents import agents_router
 from backend.web.auth import make_guard
 from backend.web.calls import calls_router
@@ -109,6 +111,9 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     hearing = HearingRoutes(settings, EarsBoard(now_ms, metrics), agents.all, now_ms, transcriber)
     stack.push_async_callback(hearing.aclose)
     metrics.watch_hearing(hearing.health_now)
+    secrets = load_agent_secrets(settings)
+    thinking = Thinking(settings, secrets)
+    stack.push_async_callback(thinking.aclose)
     prompts = await asyncio.to_thread(open_prompts, settings)
     preparer = Preparer(
         prompts,
@@ -130,6 +135,10 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
         media_url=websocket_url(settings.public_url or f"http://{settings.host}:{settings.port}", "/media"),
         prepared=preparer.voice,
         make_ears=hearing.ears,
+        language_model=thinking.language_model,
+        toolbox=thinking.toolbox,
+        llm_answered=metrics.llm_answered,
+        webhook=thinking.webhook,
     )
     manager = CallManager(parts, carrier, agents, from_number=settings.telnyx_from_number)
     await stack.enter_async_context(manager)
@@ -157,6 +166,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     app.include_router(metrics_router(metrics))
     app.include_router(pages_router(version=__version__))
     _say_what_is_missing(settings, agents, routes, hearing)
+    _say_what_cannot_think(agents, thinking, secrets)
     return app
 
 
@@ -246,6 +256,14 @@ def _say_what_is_missing(
             log.warning("agent %s: %s", agent.id, sentence)
         routes.plans_ahead(agent)  # says which routes it goes without
         hearing.plans(agent)  # likewise
+
+
+def _say_what_cannot_think(agents: AgentFiles, thinking: Thinking, secrets: Mapping[str, str]) -> None:
+    for agent in agents.all():
+        if (lack := thinking.lack(agent)) is not None:
+            log.warning("agent %s: %s", agent.id, lack)
+        for sentence in unset_secrets(agent, secrets):
+            log.warning(sentence)
 
 
 def _secret(value: SecretStr | None) -> str | None:

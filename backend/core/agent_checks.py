@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterator, Mapping
 from backend.core.agent import Agent, Node, TransferAction, Transition
 from backend.core.templates import BUILTIN_VARIABLES, variable_names
 
+OWN_TOOLS = frozenset(("go_to", "fill"))
+"""What the language model leads a call on by, and gives what a node collects: see `backend.core.brain`."""
 Problem = tuple[str, str]  # (field path, reason)
 _PHONE_OR_SIP = re.compile(r"\+[1-9][0-9]{6,14}|sips?:[^\s@]+@[^\s@]+")
 
@@ -173,6 +175,12 @@ def _condition_errors(agent: Agent) -> Iterator[Problem]:
             yield f"{field}.tool", _NEEDS_LLM
         elif when.tool and when.tool not in tools:
             yield f"{field}.tool", f"no tool {when.tool!r}{nearest(when.tool, tools)}"
+    for at, tool in enumerate(agent.tools):
+        if tool.name in OWN_TOOLS:
+            yield (
+                f"tools[{at}].name",
+                f"{tool.name!r} is what the call flow's own tool is called; choose another",
+            )
     for at, item in enumerate(agent.call_flow.transitions):
         if item.when.otherwise or item.when.silence_ms:
             yield (
@@ -259,6 +267,8 @@ def _texts(agent: Agent) -> Iterator[tuple[str, str]]:
         yield from ((f"{field}.say[{position}]", text) for position, text in enumerate(node.say))
         yield from ((f"{field}.prompt", text) for text in (node.prompt,) if text)
         yield from ((f"{field}.reprompt", text) for text in (node.reprompt,) if text)
+        if node.collect and isinstance(node.collect.confirm, str):
+            yield f"{field}.collect.confirm", node.collect.confirm
         for position, action in enumerate(node.actions):
             if isinstance(action, TransferAction):
                 yield f"{field}.actions[{position}].to", action.to
@@ -278,14 +288,12 @@ def nearest(name: str, known: Collection[str]) -> str:
 def unsupported(agent: Agent) -> list[str]:
     """What the agent asks for that this version can read but not carry out yet, a sentence each."""
     asks = {
-        "llm; the call flow alone decides": agent.llm.provider != "none",
         "recording": agent.recording.enabled,
         "voicemail detection": agent.voicemail.detect,
-        "tools": bool(agent.tools),
         "limits.budget_usd": agent.limits.budget_usd is not None,
     }
     for node in agent.call_flow.nodes:
         for action in node.actions:
-            if action.type in ("webhook", "record"):
+            if action.type == "record":
                 asks[f"the {action.type} action of node {node.id!r}"] = True
     return [f"not carried out by this version: {ask}." for ask, asked in asks.items() if asked]

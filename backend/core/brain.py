@@ -16,10 +16,7 @@ from backend.core.answers import parse_answer
 from backend.core.llm import Message, ToolCall, ToolSpec
 from backend.core.steps import ELSE, Ask
 
-GO_TO = "go_to"
-FILL = "fill"
-OWN_TOOLS = frozenset((GO_TO, FILL))
-"""Names of tools that an agent's tools cannot have."""
+GO_TO, FILL = "go_to", "fill"  # names that an agent's own tools cannot have: `agent_checks.OWN_TOOLS`
 
 _RULES = """\
 You are {name}, on a telephone call. What you write is spoken aloud, word by word, as you write it.

@@ -330,6 +330,8 @@ class Flow:
             # A greeting is an opening already: two in a row would leave the caller no room.
             ask = None if first and node.listens else self._ask(None)
             say = ()
+        elif node.prompt and not say and not first:
+            return self.unanswered(None)  # never a silent node, whatever is away
         say = self._render(first) + say
         if first and say and not self._question:
             self._question = _last_question(say[-1])

@@ -212,10 +212,8 @@ def test_an_agent_with_any_voice_asks_for_nothing_unsupported() -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"llm": {"provider": "openai", "model": "m"}}, "llm"),
         ({"recording": {"enabled": True}}, "recording"),
         ({"voicemail": {"detect": True}}, "voicemail"),
-        ({"tools": [{"name": "t", "description": "d", "url": "http://x.y"}]}, "tools"),
         ({"limits": {"budget_usd": 1.0}}, "budget_usd"),
     ],
 )
@@ -226,5 +224,18 @@ def test_what_cannot_be_done_yet_is_said(changes: dict[str, Any], word: str) -> 
 
 def test_actions_that_cannot_be_done_yet_name_their_node() -> None:
     actions = [{"type": "webhook", "url": "http://x.y"}, {"type": "record"}, HANGUP]
-    sentences = unsupported(parsed(agent(BYE | {"actions": actions})))
-    assert [("node 'bye'" in sentence) for sentence in sentences] == [True, True]
+    assert unsupported(parsed(agent(BYE | {"actions": actions}))) == [
+        "not carried out by this version: the record action of node 'bye'."
+    ]
+
+
+def test_an_agent_that_thinks_asks_for_nothing_unsupported() -> None:
+    tool = {"name": "t", "description": "d", "url": "http://x.y"}
+    assert unsupported(parsed(agent(BYE, llm={"provider": "openai", "model": "m"}, tools=[tool]))) == []
+
+
+@pytest.mark.parametrize("name", ["go_to", "fill"])
+def test_a_tool_cannot_have_a_name_of_the_call_flows_own(name: str) -> None:
+    tool = {"name": name, "description": "d", "url": "http://x.y"}
+    (problem,) = problems(agent(BYE, llm={"provider": "openai", "model": "m"}, tools=[tool]))
+    assert problem[0] == "tools[0].name" and "choose another" in problem[1]
