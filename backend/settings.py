@@ -6,9 +6,12 @@ Nothing but the composition root and the command line imports this; everybody el
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -53,6 +56,10 @@ class Settings(BaseSettings):
     )
     openai_base_url: str = Field("https://api.openai.com/v1", description="Any OpenAI-compatible API.")
 
+    agent_secrets: str = Field(
+        "", description="Environment variables that agent files may name as {{secret:NAME}}, by commas."
+    )
+
     database_url: str = Field(
         "sqlite+aiosqlite:///voice-agent.sqlite3", description="Where calls are kept (SQLAlchemy URL)."
     )
@@ -79,6 +86,14 @@ class Settings(BaseSettings):
         if not urls:
             raise ValueError("must name at least one address")
         return ",".join(urls)
+
+    @field_validator("agent_secrets")
+    @classmethod
+    def _names(cls, value: str) -> str:
+        names = [item.strip() for item in value.split(",") if item.strip()]
+        if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names):
+            raise ValueError("must be names of environment variables, by commas, and no values")
+        return ",".join(names)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -114,13 +129,20 @@ def load_settings(env_file: Path | str | None = ".env", **overrides: Any) -> Set
         raise ConfigError(f"{env_file} is not UTF-8 text: {error.reason}") from error
 
 
+def load_agent_secrets(settings: Settings, env_file: Path | str | None = ".env") -> dict[str, str]:
+    """What AGENT_SECRETS names and is set, by name; from the environment, else from `env_file`."""
+    file = {} if env_file is None else dotenv_values(env_file, encoding="utf-8")
+    found = {name: os.environ.get(name) or file.get(name) for name in settings.agent_secrets.split(",")}
+    return {name: value for name, value in found.items() if name and value}
+
+
 def _sentence(item: Any) -> str:
     name = str(item["loc"][0]).upper() if item["loc"] else "settings"
     reason = item["msg"].removeprefix("Value error, ")
     if item["type"] == "string_pattern_mismatch":
         reason = "must be a number in international form, such as +15551234567"
     # The value of a setting is shown only where it cannot be a secret.
-    shown = "" if name.endswith("_KEY") else f" (found {item['input']!r})"
+    shown = "" if name.endswith(("_KEY", "_SECRETS")) else f" (found {item['input']!r})"
     return f"{name}: {reason[:1].lower() + reason[1:]}{shown}; mend it in the environment or .env"
 
 

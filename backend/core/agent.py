@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    field_validator,
     model_validator,
 )
 
@@ -23,6 +24,7 @@ from backend.core.answers import AnswerType
 from backend.core.hearing import EarName
 from backend.core.matching import KeyPattern
 from backend.core.templates import template_problem
+from backend.core.tool_request import header_problem, parameters_problem, url_problem
 
 
 class _Model(BaseModel):
@@ -67,9 +69,7 @@ VariableName = Annotated[str, StringConstraints(pattern=NAME, max_length=64)]
 E164 = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{6,14}$")]
 NodeId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+", max_length=2000)]
-Secret = Annotated[
-    str, StringConstraints(pattern=r"^\{\{secret:[A-Za-z_][A-Za-z0-9_]*\}\}$", max_length=100)
-]
+Secret = Annotated[str, StringConstraints(pattern=r"^\{\{secret:[A-Za-z_][A-Za-z0-9_]*\}\}$", max_length=100)]
 Fallback = Literal["sesame_rest", "sesame_fallback", "elevenlabs", "elevenlabs_rest", "telnyx"]
 
 
@@ -133,6 +133,20 @@ class LlmSettings(_Model):
     )
     model: str | None = Field(None, min_length=1)
     base_url: HttpUrl | None = Field(None, description="Instead of OPENAI_BASE_URL, for this agent.")
+    api_key: Secret | None = Field(
+        None, description="{{secret:NAME}}; if left out: OPENAI_API_KEY, where OPENAI_BASE_URL is asked."
+    )
+    fallback_model: str | None = Field(
+        None, min_length=1, description="Asked when the first one fails before its first word."
+    )
+    fallback_base_url: HttpUrl | None = Field(None, description="Where the fallback is, if elsewhere.")
+    fallback_api_key: Secret | None = Field(None, description="{{secret:NAME}}, as `api_key`.")
+    first_token_ms: int = Field(
+        4000, ge=200, le=60_000, description="A model that says nothing for this long has failed."
+    )
+    timeout_ms: int = Field(
+        30_000, ge=500, le=600_000, description="Longest time a reply may take, its fallback's included."
+    )
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1)
     preemptive: bool = Field(
@@ -375,15 +389,38 @@ class HttpTool(_Model):
 
     name: VariableName
     description: Annotated[str, StringConstraints(min_length=1)]
-    url: HttpUrl
+    url: HttpUrl = Field(description="{{variable}} and {argument} may stand behind the host.")
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="{{variable}} and {{secret:NAME}} are filled in."
+    )
     parameters: dict[str, Any] = Field(
         default_factory=lambda: {"type": "object", "properties": {}},
-        description="JSON Schema of the arguments.",
+        description="JSON Schema of the arguments, an object.",
     )
     timeout_ms: int = Field(5000, ge=100, le=60_000)
     filler: Text = Field("One moment, please.", description="Said when the tool takes its time.")
+
+    @field_validator("parameters")
+    @classmethod
+    def _check_parameters(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        if problem := parameters_problem(parameters):
+            raise ValueError(problem)
+        return parameters
+
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        for problem in (header_problem(name, value) for name, value in headers.items()):
+            if problem:
+                raise ValueError(problem)
+        return headers
+
+    @model_validator(mode="after")
+    def _check_url(self) -> HttpTool:
+        if problem := url_problem(self.url, self.parameters):
+            raise ValueError(f"url {problem}")
+        return self
 
 
 class Agent(_Model):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from backend.errors import ConfigError
-from backend.settings import Settings, load_settings, missing
+from backend.settings import Settings, load_agent_secrets, load_settings, missing
 
 HERE = Path(__file__).parents[2]
 
@@ -136,3 +136,18 @@ def test_every_setting_is_documented_in_the_reference() -> None:
     text = (HERE / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
     for name in Settings.model_fields:
         assert f"`{name.upper()}`" in text, name
+
+
+def test_secrets_of_agents_are_those_that_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "env"
+    file.write_text("AGENT_SECRETS=CRM_KEY, BOOK_KEY,NOT_SET\nCRM_KEY=from-file\nBOOK_KEY=x\nOTHER_KEY=y\n")
+    monkeypatch.setenv("CRM_KEY", "from-environment")
+    found = load_agent_secrets(load_settings(file), file)
+    assert found == {"CRM_KEY": "from-environment", "BOOK_KEY": "x"}
+    assert load_agent_secrets(load_settings(None), None) == {}
+
+
+def test_a_value_among_the_names_of_secrets_is_not_shown() -> None:
+    with pytest.raises(ConfigError, match="AGENT_SECRETS: must be names") as caught:
+        load_settings(None, agent_secrets="CRM_KEY=hunter2")
+    assert "hunter2" not in str(caught.value)
