@@ -18,6 +18,8 @@ from backend.core.agent import Agent
 from backend.core.health import RouteHealth
 from backend.core.hearing import EarKey, EarName
 from backend.settings import Settings
+from backend.stt.elevenlabs import DEFAULT_MODEL as SCRIBE
+from backend.stt.elevenlabs import ElevenLabsTranscriber
 from backend.stt.openai import DEFAULT_MODEL, OpenAiTranscriber, make_client
 
 log = logging.getLogger(__name__)
@@ -74,7 +76,9 @@ class HearingRoutes:
         if name == "openai" and urlsplit(openai_url).hostname == _OPENAI and not self._openai_key(agent):
             key = "STT_API_KEY" if agent.stt.base_url else "OPENAI_API_KEY"
             return f"{key} is not set: set it, or stt.base_url in the agent's file"
-        if name in ("telnyx", "elevenlabs"):
+        if name == "elevenlabs" and not settings.elevenlabs_api_key:
+            return "ELEVENLABS_API_KEY is not set: set it"
+        if name == "telnyx":
             return "this version cannot hear by it yet"
         return None
 
@@ -101,6 +105,18 @@ class HearingRoutes:
                 key_terms=agent.stt.key_terms,
             )
             return EarPlan(EarKey(name, url), lambda _: transcriber)
+        if name == "elevenlabs":
+            url = settings.elevenlabs_base_url
+            return EarPlan(
+                EarKey(name, url),
+                lambda _: ElevenLabsTranscriber(
+                    url,
+                    api_key=_secret(settings.elevenlabs_api_key) or "",
+                    model=model or SCRIBE,
+                    language=agent.language,
+                    key_terms=agent.stt.key_terms,
+                ),
+            )
         return EarPlan(_HERE, lambda _: self._local)
 
     def _openai_key(self, agent: Agent) -> str | None:

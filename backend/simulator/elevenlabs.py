@@ -1,7 +1,7 @@
 """`python -m backend.simulator.elevenlabs`: an ElevenLabs on this machine that really speaks.
 
 Text-to-speech over HTTP and both WebSockets, the account and the voices; ulaw, alaw and pcm, no mp3. The
-voice is the embedded one, whatever voice is asked for.
+voice is the embedded one, whatever voice is asked for. Realtime speech-to-text by the embedded recogniser.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from pydantic import BaseModel
 
 from backend.errors import SpeechError
 from backend.simulator.elevenlabs_account import MODELS, Account, Refused, bytes_per_ms, encoded
+from backend.simulator.elevenlabs_hearing import HearingSocket, Transcriber
 from backend.simulator.elevenlabs_sockets import Pace, SpeechSocket
 from backend.simulator.elevenlabs_voice import VendorVoice
+from backend.stt.local import LocalTranscriber
 
 _CONTENT_TYPES = {"ulaw": "audio/basic", "alaw": "audio/x-alaw-basic", "pcm": "audio/pcm"}
 _CHUNK_MS = 100.0
@@ -40,8 +42,13 @@ class SpeechBody(BaseModel):
     next_text: str | None = None
 
 
-def create_app(account: Account, voice: VendorVoice, *, pace: Pace | None = None) -> FastAPI:
-    """The stand-in as an ASGI application. `app.state.asked` keeps the bodies of the last 1000 requests."""
+def create_app(
+    account: Account, voice: VendorVoice, *, pace: Pace | None = None, ears: Transcriber | None = None
+) -> FastAPI:
+    """The stand-in as an ASGI application. `app.state.asked` keeps the bodies of the last 1000 requests.
+
+    Without `ears` it does not hear.
+    """
     rate = pace or Pace()
 
     app = FastAPI(title="ElevenLabs stand-in")
@@ -94,6 +101,13 @@ def create_app(account: Account, voice: VendorVoice, *, pace: Pace | None = None
             return
         multi = kind == "multi-stream-input"
         await SpeechSocket(websocket, account, voice, rate, voice_id=voice_id, multi=multi).serve()
+
+    if ears is not None:
+
+        @app.websocket("/v1/speech-to-text/realtime")
+        async def hearing_socket(websocket: WebSocket) -> None:
+            await websocket.accept()
+            await HearingSocket(websocket, account, ears).serve()
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> JSONResponse:
@@ -160,9 +174,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"ELEVENLABS_API_KEY={options.api_key}", flush=True)
         print(f"voices: {', '.join(account.voices)}", flush=True)
         voice = VendorVoice()
+        ears = LocalTranscriber()
         try:
             voice.say_now("Ready.")
-            app = create_app(account, voice, pace=pace)
+            app = create_app(account, voice, pace=pace, ears=ears)
             uvicorn.Server(server_config(app, log_level=options.log_level)).run(sockets=[listener])
         except SpeechError as error:
             print(f"elevenlabs: {error}", file=sys.stderr)
@@ -171,6 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         finally:
             voice.close()
+            ears.close()
     return 0
 
 

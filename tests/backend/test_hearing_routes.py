@@ -14,6 +14,7 @@ from backend.core.agent import Agent
 from backend.core.hearing import CarrierHearing
 from backend.hearing_routes import HearingRoutes
 from backend.settings import load_settings
+from backend.stt.elevenlabs import ElevenLabsTranscriber
 from tests.backend.stt.openai_server import free_port, transcription_server
 
 AUDIO = bytes(8000)
@@ -56,6 +57,19 @@ async def test_the_local_recogniser_is_the_last_in_english_alone() -> None:
         assert names(made, agent(provider="openai")) == ["openai", "local"]
         assert names(made, agent(provider="local", fallbacks=["openai"])) == ["local", "openai"]
         assert names(made, agent("de-DE", provider="openai")) == ["openai"]
+
+
+async def test_elevenlabs_wants_its_key(caplog: pytest.LogCaptureFixture) -> None:
+    async with routes() as made:
+        assert names(made, agent(provider="elevenlabs")) == ["local"]
+        assert "without elevenlabs: ELEVENLABS_API_KEY is not set" in caplog.text
+    async with routes(elevenlabs_api_key="k", elevenlabs_base_url="http://127.0.0.1:9") as made:
+        one = agent(provider="elevenlabs", key_terms=["Kowalski"])
+        assert names(made, one) == ["elevenlabs", "local"]
+        ears = [made.plans(one)[0].make(start) for _ in range(2)]
+        assert ears[0] is not ears[1], "each call has its own connection"
+        assert all(isinstance(ear, ElevenLabsTranscriber) for ear in ears)
+        assert "keyterms=Kowalski" in ears[0].url  # type: ignore[attr-defined]
 
 
 async def test_a_missing_key_is_told_once_and_the_route_left_out(caplog: pytest.LogCaptureFixture) -> None:
