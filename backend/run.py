@@ -9,7 +9,7 @@ import sys
 from backend.errors import BackendError
 from backend.settings import load_settings
 
-_QUIET = ("httpx", "httpcore", "uvicorn", "uvicorn.error", "telnyx", "websockets")
+_QUIET = "httpx httpcore httpx2 httpcore2 openai uvicorn uvicorn.error telnyx websockets".split()
 
 
 def main() -> int:

@@ -41,7 +41,16 @@ _LET_GO_S = 1.0
 _USAGE_S = 0.5  # for what it cost, once the reply itself is whole
 _OPENAI = "api.openai.com"
 # What the SDK lets through besides its own errors, where a server sends what is no chat completion.
-_FAILURES = (OpenAIError, httpx2.HTTPError, OSError, ValueError, TypeError, AttributeError, LlmError)
+_FAILURES = (
+    OpenAIError,
+    httpx2.HTTPError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    LlmError,
+)
 
 
 def make_http_client() -> httpx2.AsyncClient:

@@ -57,7 +57,7 @@ def _meaning(error: Exception) -> tuple[LlmFailure, str]:
             return _told(error, None)
         case json.JSONDecodeError() | UnicodeDecodeError():
             return "protocol", f"what came is not JSON: {error}"
-        case OpenAIError() | ValueError() | TypeError() | AttributeError():
+        case OpenAIError() | ValueError() | TypeError() | LookupError() | AttributeError():
             # The SDK builds its objects unchecked, and stumbles over what is no chat completion.
             return "protocol", f"what came is no chat completion: {error}"
     return "unreachable", f"the connection was lost: {error}"

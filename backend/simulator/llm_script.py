@@ -201,7 +201,9 @@ def parse_llm_script(document: Any) -> LlmScript:
     try:
         return LlmScript.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        errors = error.errors(include_url=False)
+        # Of a pattern's two shapes, the one that was meant is the one that could be read so far.
+        first = next((item for item in errors if item["type"] == "value_error"), errors[0])
         where = ".".join(str(part) for part in first["loc"]) or "script"
         raise LlmScriptError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
 
