@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from backend import __version__
-from backend.core.agent import Agent
+from backend.core.agent import Agent, missing_variables
 from backend.core.urls import check_http_url
 from backend.errors import BackendError, ConfigError
 from backend.latency import DEFAULT_TEXT
-from backend.settings import Settings, load_settings
+from backend.settings import Settings, load_agent_secrets, load_settings
 from backend.simulator.call_run import Evidence, run_inbound, run_outbound
 from backend.simulator.demo import run_demo
 from backend.simulator.outcome import judge, write_outcome
@@ -159,6 +159,33 @@ def latency(
         routes=route or [], runs=runs, text=text, out=out, as_json=as_json,
     )  # fmt: skip
     raise typer.Exit(_run(console, work))
+
+
+@app.command()
+def chat(
+    agent: Annotated[str | None, typer.Argument(help="The agent: its id, name or file.")] = None,
+    text: Annotated[bool, typer.Option("--text", help="In writing only, without a voice.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Keep what the agent says: a WAV file.")] = None,
+    variables: Annotated[
+        list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="A variable of the call.")
+    ] = None,
+) -> None:
+    """Talk with an agent by typing; hear it when its voice is there."""
+    from backend.evals.chat import ChatOptions, run_chat
+
+    console, settings = _console(), _settings()
+    known = _AgentsOf(settings.agents_dir)
+    if agent is None and len(known.all()) > 1:
+        names = ", ".join(_slug(one.name) for one in known.all())
+        _fail(f"say which agent: voice-agent chat NAME; known are {names}")
+    found = known.all()[0] if agent is None else known.find(agent)
+    given = _variables(variables or [])
+    if missing := missing_variables(found, set(given)):
+        hint = " ".join(f"--var {name}=…" for name in missing)
+        _fail(f"{found.name} needs the variables {', '.join(missing)}: {hint}")
+    secrets = load_agent_secrets(settings)
+    options = ChatOptions(text, save, given)
+    raise typer.Exit(_told(lambda: run_chat(console, settings, found, options, secrets)))
 
 
 @app.command("eval")

@@ -1,6 +1,6 @@
 """An event loop whose time leaps: nobody waits for a timer, so a minute's call takes a tenth of a second.
 
-While a socket is open, a thread works or a program runs, time passes as it does for everybody.
+While a thread works, or something `outside` is waited for, time passes as it does for everybody.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ class _LeapingSelector(selectors.BaseSelector):
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self.now_s = 0.0
-        self.threads = 0
+        self.outside = 0
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         return self._selector.register(fileobj, events, data)
@@ -41,9 +42,7 @@ class _LeapingSelector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and timeout <= 0:
             return self._selector.select(0)
-        # The loop's own socket pair, by which threads and signals wake it, is always there.
-        someone_outside = self.threads > 0 or len(self._selector.get_map()) > 1
-        if timeout is not None and not someone_outside:
+        if timeout is not None and not self.outside:
             ready = self._selector.select(0)
             self.now_s += 0.0 if ready else timeout
             return ready
@@ -69,17 +68,37 @@ class LeapingLoop(asyncio.SelectorEventLoop):
         self, executor: Executor | None, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
         """As asyncio's, and time does not leap over the work."""
-        self._leaping.threads += 1
+        self._leaping.outside += 1
         try:
             future = super().run_in_executor(executor, func, *args)
         except BaseException:
-            self._leaping.threads -= 1
+            self._leaping.outside -= 1
             raise
         future.add_done_callback(self._thread_done)
         return future
 
+    @property
+    def waits(self) -> bool:
+        """Whether something outside is being waited for."""
+        return self._leaping.outside > 0
+
+    @contextmanager
+    def waiting_outside(self) -> Iterator[None]:
+        """Time passes as it does for everybody."""
+        self._leaping.outside += 1
+        try:
+            yield
+        finally:
+            self._leaping.outside -= 1
+
     def _thread_done(self, _: asyncio.Future[Any]) -> None:
-        self._leaping.threads -= 1
+        self._leaping.outside -= 1
+
+
+def outside() -> AbstractContextManager[None]:
+    """While this is open, the answer of something that is not of this process is waited for."""
+    loop = asyncio.get_running_loop()
+    return loop.waiting_outside() if isinstance(loop, LeapingLoop) else nullcontext()
 
 
 def run_leaping(work: Coroutine[Any, Any, T]) -> T:

@@ -19,7 +19,6 @@ from backend.calls.live_call import LiveCall
 from backend.calls.manager import CallManager, DiallingCarrier
 from backend.calls.ports import CallParts
 from backend.core.agent import Agent
-from backend.core.g711 import Codec
 from backend.core.records import CallRecord, CallState, Direction, TurnRecord, TurnTimings
 from backend.errors import CallGone, CarrierError
 from backend.simulator import commands
@@ -313,10 +312,3 @@ class MemoryCall:
         self._run = asyncio.create_task(self._sim.run(), name="line")
         self._there.set()
         return self._sim
-
-
-def listening_plan() -> Plan:
-    """Somebody who picks up and waits to be told what to do."""
-    from backend.simulator.script import LISTENER
-
-    return Plan(LISTENER, {}, Codec.PCMU)

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from backend.calls.manager import DiallingCarrier
-from backend.calls.ports import CallParts
+from backend.calls.ports import CallParts, LanguageModel, Toolbox
 from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.g711 import Codec
 from backend.core.records import Direction, TurnRecord
 from backend.evals.leaping import run_leaping
 from backend.evals.memory import MEDIA_URL, MemoryCall, MemoryStore, NobodyCounts
-from backend.evals.written import WrittenActivity, WrittenAnnouncer, WrittenEars, utterance, written_plans
+from backend.evals.written import (
+    CHARACTER,
+    WrittenActivity,
+    WrittenAnnouncer,
+    WrittenEars,
+    utterance,
+    written_plans,
+)
 from backend.simulator.call import Surroundings
 from backend.simulator.call_run import LONGEST_CALL_S, CallRunError, Evidence
 from backend.simulator.orders import Plan
@@ -27,23 +35,38 @@ from backend.web.views import view
 MakeParts = Callable[[DiallingCarrier, MemoryStore], CallParts]
 
 
+@dataclass(frozen=True, slots=True)
+class Mind:
+    """How agents think beyond their call flows."""
+
+    language_model: Callable[[Agent], LanguageModel | None] = lambda agent: None
+    toolbox: Callable[[Agent, Mapping[str, str]], Toolbox | None] = lambda agent, variables: None
+
+
+NO_MIND = Mind()
+
+
 def loop_clock() -> float:
     """Milliseconds on the running loop's clock."""
     return asyncio.get_running_loop().time() * 1000
 
 
-def written_parts(carrier: DiallingCarrier, store: MemoryStore) -> CallParts:
-    """What a call is made of, in writing."""
+def written_parts(
+    carrier: DiallingCarrier, store: MemoryStore, mind: Mind = NO_MIND, *, character: int = CHARACTER
+) -> CallParts:
+    """What a call is made of, in writing; `character`: how the caller's words are written."""
     return CallParts(
         carrier=carrier,
         store=store,
-        transcriber=WrittenEars(),
+        transcriber=WrittenEars(character=character),
         make_detector=WrittenActivity,
         plan_routes=written_plans,
         board=RouteBoard(loop_clock),
         clock=loop_clock,
         observer=NobodyCounts(),
         media_url=MEDIA_URL,
+        language_model=mind.language_model,
+        toolbox=mind.toolbox,
     )
 
 

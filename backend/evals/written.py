@@ -18,22 +18,22 @@ from backend.core.speech import RouteName, Sound
 from backend.simulator.line import Utterance
 
 _RATE_HZ = 8_000
-_CHARACTER = 480  # samples
+CHARACTER = 480  # samples: 60 ms, as long as a spoken one takes
 _HALF_WAVE = 8
 _PAUSE = b"\xff" * 1_200  # behind each piece: the breath that a voice takes
 _SPOKEN_LEVEL = 200  # of 32768: softer is silence
 _WINDOW_BYTES = 512  # 32 ms, as voice activity comes
 
 
-def write(text: str) -> bytes:
-    """μ-law at 8 kHz that says `text`; what is not ASCII sounds as "?"."""
+def write(text: str, *, character: int = CHARACTER) -> bytes:
+    """μ-law at 8 kHz that says `text`, `character` samples each; what is not ASCII sounds as "?"."""
     codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8)
-    levels = np.repeat(np.clip(codes, 32, 126), _CHARACTER)
+    levels = np.repeat(np.clip(codes, 32, 126), character)
     negative = (np.arange(len(levels)) // _HALF_WAVE) % 2 == 1
     return np.where(negative, 0x7F - levels, 0xFF - levels).astype(np.uint8).tobytes()
 
 
-def read(pcm16: bytes) -> str:
+def read(pcm16: bytes, *, character: int = CHARACTER) -> str:
     """What such sound says, however it was cut; silence is a space."""
     levels = 0x7F - (np.frombuffer(Codec.PCMU.encode(pcm16), np.uint8) & 0x7F)
     if not len(levels):
@@ -41,15 +41,15 @@ def read(pcm16: bytes) -> str:
     borders = np.flatnonzero(np.diff(levels)) + 1
     starts, ends = np.concatenate(([0], borders)), np.concatenate((borders, [len(levels)]))
     heard = [
-        (chr(levels[start]) if levels[start] >= 32 else " ") * round((end - start) / _CHARACTER)
+        (chr(levels[start]) if levels[start] >= 32 else " ") * round((end - start) / character)
         for start, end in zip(starts, ends, strict=True)
     ]
     return " ".join("".join(heard).split())
 
 
-def utterance(text: str) -> Utterance:
+def utterance(text: str, *, character: int = CHARACTER) -> Utterance:
     """What a caller says, ready for the line."""
-    pcm16 = Codec.PCMU.decode(write(text))
+    pcm16 = Codec.PCMU.decode(write(text, character=character))
     return Utterance(text, pcm16, 0, len(pcm16) // 2)
 
 
@@ -79,9 +79,12 @@ def written_plans(agent: Agent) -> list[RoutePlan]:
 class WrittenEars:
     """A recogniser that reads."""
 
+    def __init__(self, *, character: int = CHARACTER) -> None:
+        self._character = character
+
     async def transcribe(self, pcm16_8k: bytes) -> str:
         """Words of one utterance."""
-        return read(pcm16_8k)
+        return read(pcm16_8k, character=self._character)
 
 
 class WrittenActivity:

@@ -24,7 +24,7 @@ from backend.simulator.conversation import Activity, Conversation, Leg, Transcri
 from backend.simulator.eventlog import EventLog
 from backend.simulator.media_leg import MediaFaults, MediaLeg, StreamFailed
 from backend.simulator.media_wire import BadFrame, ClearQueue, Command, PlayAudio, PlayMark, StreamFacts
-from backend.simulator.orders import CallTimes, Order, Plan, StreamOrder
+from backend.simulator.orders import CallTimes, Order, Plan, StreamOrder, TranscriptionOrder
 from backend.simulator.record import EventKind, LineEvent, LineRecord, Logbook
 from backend.stt.vad import VoiceActivity
 
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 State = Literal["ringing", "answered", "ended"]
 Party = Literal["caller", "agent", "carrier"]
+_FINAL_WORDS_AFTER_S = 0.25  # of the end of the person's speech
 
 
 class Webhooks(Protocol):
@@ -123,6 +124,7 @@ class SimCall:
         self._hushed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._transfer_leg: dict[str, Any] | None = None
+        self._transcribing: TranscriptionOrder | None = None
         self.conversation = Conversation(
             plan.codec,
             plan.script,
@@ -305,6 +307,19 @@ class SimCall:
         if which == "all":
             self._hushes += 1
         self._hushed.set()
+
+    def start_transcription(self, order: TranscriptionOrder) -> None:
+        """From now on what the person says is told by webhook."""
+        self._must_talk()
+        if self._transcribing is not None:
+            raise refusal.bad_request("This call is transcribed already.")
+        self._transcribing = order
+
+    def stop_transcription(self) -> None:
+        self._must_talk()
+        if self._transcribing is None:
+            raise refusal.bad_request("This call is not transcribed.")
+        self._transcribing = None
 
     def send_dtmf(self, digits: str) -> None:
         self._must_talk()
@@ -493,6 +508,24 @@ class SimCall:
     def _note_line(self, event: LineEvent) -> None:
         t_ms = self._book.add(event, now_s=time.monotonic())
         self._around.events.add(self.call_control_id, event, t_ms)
+        if event.kind == "caller_speech" and self._transcribing is not None and self.state == "answered":
+            self._spawn(self._transcribe(str(event.data["text"]), self._transcribing), "transcription")
+
+    async def _transcribe(self, text: str, order: TranscriptionOrder) -> None:
+        """What the script says is what was heard: so far at once, if that is wanted, then for good."""
+        if order.interim:
+            self._tell_transcript(text, is_final=False)
+        if not await self._happens(self._ended, _FINAL_WORDS_AFTER_S):
+            self._tell_transcript(text, is_final=True)
+
+    def _tell_transcript(self, text: str, *, is_final: bool) -> None:
+        data = {
+            "transcript": text,
+            "is_final": is_final,
+            "confidence": 0.97,
+            "transcription_track": "inbound",
+        }
+        self._tell("call.transcription", transcription_data=data)
 
     def _numbers(self) -> dict[str, str]:
         return {"from": self.order.from_number, "to": self.order.to_number}

@@ -142,6 +142,8 @@ _ACTIONS: dict[str, Callable[[SimCall, Body], Result]] = {
     "playback_stop": _plain(
         lambda call, body: call.stop_playback(commands.choice(body, "stop", ("all", "current"), "all"))
     ),
+    "transcription_start": _plain(lambda call, body: call.start_transcription(commands.transcription(body))),
+    "transcription_stop": _plain(lambda call, body: call.stop_transcription()),
     "transfer": _plain(
         lambda call, body: call.transfer(
             commands.number(body, "to"),

@@ -14,7 +14,7 @@ from typing import Any
 
 from backend.core.g711 import Codec
 from backend.simulator import refusal
-from backend.simulator.orders import Order, StreamOrder
+from backend.simulator.orders import Order, StreamOrder, TranscriptionOrder
 
 _E164 = re.compile(r"\+[1-9]\d{6,14}")
 _SIP_URI = re.compile(r"sips?:[^\s@]+(@[^\s@]+)?")
@@ -24,6 +24,7 @@ _TRACKS = {
     "outbound_track": (False, True),
     "both_tracks": (True, True),
 }
+_ENGINES = ("Google", "Telnyx", "Deepgram", "Azure", "A", "B")
 REJECT_CAUSES = ("CALL_REJECTED", "NOT_FOUND", "TEMPORARILY_UNAVAILABLE", "USER_BUSY")
 
 Body = Mapping[str, Any]
@@ -126,6 +127,21 @@ def stream(body: Body, *, required: bool) -> StreamOrder | None:
         play_codec=_codec(body, "stream_bidirectional_codec"),
         custom_parameters=_custom_parameters(body),
     )
+
+
+def transcription(body: Body) -> TranscriptionOrder:
+    """What was asked of transcription."""
+    config = body.get("transcription_engine_config") or {}
+    if not isinstance(config, Mapping):
+        raise refusal.bad_request(
+            "'transcription_engine_config' must be an object.", pointer="/transcription_engine_config"
+        )
+    if choice(body, "transcription_tracks", ("inbound", "outbound", "both"), "inbound") == "outbound":
+        raise refusal.bad_request(
+            "The stand-in transcribes the person at the other end only.", pointer="/transcription_tracks"
+        )
+    engine = choice(body, "transcription_engine", _ENGINES, "Google")
+    return TranscriptionOrder(engine=engine, interim=config.get("interim_results") is True)
 
 
 def dial(body: Body, *, webhook_url: str) -> Order:

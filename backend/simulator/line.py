@@ -125,6 +125,10 @@ class Line:
             events.append(self._fell_silent(self._interrupted_at_ms))
         return events
 
+    def heard_from(self, ms: float) -> bytes:
+        """What the person has heard since then, int16 at 8 kHz."""
+        return bytes(self._agent[2 * int(ms * SAMPLES_PER_MS) :])
+
     def forget_audio(self) -> None:
         """Free the recording of a line that has ended."""
         self._caller.clear()

@@ -39,6 +39,14 @@ class StreamOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class TranscriptionOrder:
+    """A checked `transcription_start`."""
+
+    engine: str
+    interim: bool  # words are also told before they are final
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How the person at the other end behaves."""
 

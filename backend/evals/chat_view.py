@@ -1,0 +1,82 @@
+"""A chat on the terminal: the agent's words with node, wait and voice, tools, keys, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from backend.core.records import CallRecord, TurnRecord
+from backend.evals.thinking import ToolUse
+
+
+class ChatView:
+    """Prints as it happens, a line or two each."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._node = ""
+        self.voiced = True
+        """Whether a voice speaks, whose name and speed are worth telling."""
+
+    def turn(self, turn: TurnRecord) -> None:
+        """A turn is over: the agent's is shown, the caller's only where it was understood otherwise."""
+        if turn.role == "caller":
+            return
+        if turn.node_id and turn.node_id != self._node:
+            self._node = turn.node_id
+            self._console.print(f"       [green]→ {escape(turn.node_id)}[/]")
+        words = escape(turn.heard_text) or "[dim](nothing was heard)[/]"
+        cut = " [red]— interrupted[/]" if turn.interrupted else ""
+        self._console.print(f"[bold blue]agent[/]  {words}{cut}", soft_wrap=True)
+        if about := _about(turn, voiced=self.voiced):
+            self._console.print(f"       [dim]{escape(about)}[/]")
+
+    def tool(self, use: ToolUse) -> None:
+        """A tool was called."""
+        style = "red" if use.failed else "magenta"
+        self._console.print(
+            f"       [{style}]{escape(use.line)}[/] [dim]{use.took_ms:.0f} ms[/]", soft_wrap=True
+        )
+
+    def line(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Something happened on the line."""
+        match kind:
+            case "dtmf" if data["by"] == "agent":
+                self._console.print(f"       the agent presses {escape(str(data['digit']))}")
+            case "transfer":
+                self._console.print(f"       [bold green]transferred to {escape(str(data['to']))}[/]")
+
+    def told(self, text: str) -> None:
+        """A word to who types."""
+        self._console.print(f"[dim]{escape(text)}[/]", soft_wrap=True)
+
+    def ended(self, call: CallRecord, given: frozenset[str]) -> None:
+        """The call is over."""
+        by = {"callee": "the agent", "caller": "you"}.get(
+            call.hangup_source or "", call.hangup_source or "nobody"
+        )
+        if call.direction == "outbound":
+            by = {"the agent": "you", "you": "the agent"}.get(by, by)
+        self._console.print(f"       [dim]{by} hung up[/]")
+        collected = [f"{name}={value!r}" for name, value in call.variables.items() if name not in given]
+        if collected:
+            self._console.print(f"       collected {escape(', '.join(collected))}", soft_wrap=True)
+        if call.error:
+            self._console.print(f"       [bold red]{escape(call.error)}[/]", soft_wrap=True)
+
+
+def _about(turn: TurnRecord, *, voiced: bool) -> str:
+    timings = turn.timings
+    parts: list[str] = []
+    if timings.caller_speech_ended_ms is not None and timings.first_frame_ms is not None:
+        parts.append(f"{timings.first_frame_ms - timings.caller_speech_ended_ms:.0f} ms after you")
+    if not voiced:
+        return " · ".join(parts)
+    if timings.text_ready_ms is not None and timings.first_chunk_ms is not None:
+        parts.append(f"voice {timings.first_chunk_ms - timings.text_ready_ms:.0f} ms")
+    if turn.route:
+        parts.append(turn.route)
+    return " · ".join(parts)
