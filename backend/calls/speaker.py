@@ -178,7 +178,12 @@ class Speaker:
     async def interrupt(self) -> None:
         """Fall silent now: stop making speech, then have the carrier drop what it holds."""
         utterance = self._current
-        if utterance is None or utterance.done.is_set():
+        if utterance is None:
+            return
+        if utterance.done.is_set():
+            if utterance.held_ms is not None:
+                utterance.held_ms = None  # it ended while it was held, as when its voice failed
+                self.playout.clear(self._clock())
             return
         utterance.interrupted = True
         now_ms = self._clock() if utterance.held_ms is None else utterance.held_ms

@@ -299,6 +299,7 @@ class Voice:
                         asked.append(self._ask(other, piece, before))
         finally:
             for each in asked:  # slower than another, or nobody wants it any more
+                tried.discard(each.plan.key)  # it has not failed: it may finish what the faster one begins
                 self._board.gave_up(each.plan.key, each.plan.voice_id)
                 self._discard(each)
 
@@ -357,7 +358,9 @@ class Voice:
         except (TimeoutError, HearingError) as error:
             log.info("which words were said is reckoned from their length: %r", error)
             return None
-        return said_by_ear(piece, recognised, expected, from_start=len(tail) == len(kept))
+        whole = len(tail) == len(kept)
+        # Milliseconds for a long piece: not on the event loop, where other calls have frames to send.
+        return await asyncio.to_thread(said_by_ear, piece, recognised, expected, from_start=whole)
 
     # --- without a route -------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SKIP, _EXTRA = 0.7, 0.7  # a word the ear missed, a word it made up
 _FAR = 0.12  # for each word away from where the clock says
 _SAME_WORD = 0.72
+_MOST_HEARD = 60  # words: an ear that makes up more makes no sense
 
 
 def said_by_marks(piece: Piece, marks: Sequence[CharMark], sound_ms: float) -> tuple[int, float]:
@@ -72,7 +73,7 @@ def said_by_ear(piece: Piece, recognised: str, expected: float, *, from_start: b
     """
     heard = tokens(recognised)
     script = [(token, index) for index, word in enumerate(piece.words) for token in tokens(word.spoken)]
-    if not heard or not script:
+    if not heard or not script or len(heard) > _MOST_HEARD:
         return None
     at = _tokens_before(piece, expected)
     row = _aligned(heard, [token for token, _ in script], from_start=from_start)
@@ -100,19 +101,32 @@ def _tokens_before(piece: Piece, expected: float) -> float:
 def _aligned(heard: Sequence[str], script: Sequence[str], *, from_start: bool) -> list[float]:
     """The least cost of having heard all of `heard` by the time each number of script tokens was said."""
     row = [_SKIP * end if from_start else 0.0 for end in range(len(script) + 1)]
+    # One for each token: what it has reckoned of that is kept for every word it is compared with.
+    matchers = {token: SequenceMatcher(None, "", token, autojunk=False) for token in script}
     for word in heard:
+        letters = set(word)
+        alike = {
+            token: 0.0 if letters.isdisjoint(token) else _likeness(word, token, matcher)
+            for token, matcher in matchers.items()
+        }
         following = [row[0] + _EXTRA]
         for end, token in enumerate(script, start=1):
-            following.append(
-                min(row[end - 1] + 1.0 - likeness(word, token), row[end] + _EXTRA, following[-1] + _SKIP)
-            )
+            following.append(min(row[end - 1] + 1.0 - alike[token], row[end] + _EXTRA, following[-1] + _SKIP))
         row = following
     return row
 
 
 def likeness(a: str, b: str) -> float:
     """0 – 1."""
-    return 1.0 if a == b else SequenceMatcher(None, a, b, autojunk=False).ratio()
+    return _likeness(a, b, SequenceMatcher(None, "", b, autojunk=False))
+
+
+def _likeness(a: str, b: str, matcher: SequenceMatcher[str]) -> float:
+    """`matcher`: of `b`."""
+    if a == b:
+        return 1.0
+    matcher.set_seq1(a)
+    return matcher.ratio()
 
 
 def _whole_words(piece: Piece, script: Sequence[tuple[str, int]], end: int, heard: Sequence[str]) -> int:

@@ -16,6 +16,7 @@ _STUCK_MS = 700.0
 _SILENCE_MS = 4000.0  # before the first sound
 _SILENT_PEAK = 20.0
 _BINS = slice(4, 112)  # 125 Hz to 3.5 kHz: what a telephone carries
+_TAPER = np.hanning(_WINDOW).astype(np.float32)
 
 
 class SoundCheck:
@@ -29,12 +30,11 @@ class SoundCheck:
 
     def push(self, pcm16_8k: bytes) -> str | None:
         """What is wrong with all the sound until here, in words; None: nothing."""
-        self._rest += pcm16_8k
-        size = 2 * _STRIDE
-        while len(self._rest) >= size:
-            samples = np.frombuffer(self._rest[: 2 * _WINDOW], "<i2").astype(np.float32)
-            self._rest = self._rest[size:]
-            self._look(samples)
+        sound, size = self._rest + pcm16_8k, 2 * _STRIDE
+        end = len(sound) // size * size
+        for at in range(0, end, size):
+            self._look(np.frombuffer(sound, "<i2", _WINDOW, at).astype(np.float32))
+        self._rest = sound[end:]
         if len(self._flatness) == _HISS_WINDOWS and sum(self._flatness) > _FLAT * _HISS_WINDOWS:
             return "it is noise"
         if self._stuck_ms >= _STUCK_MS:
@@ -53,11 +53,11 @@ class SoundCheck:
             self._flatness.clear()
             return
         self._heard_something = True
-        is_loud = float(np.sqrt(np.mean(np.square(samples)))) > _LOUD_RMS
+        is_loud = float(np.dot(samples, samples)) > _WINDOW * _LOUD_RMS**2
         self._flatness.append(_flatness(samples) if is_loud else 0.0)
 
 
 def _flatness(samples: NDArray[np.float32]) -> float:
     """Geometric by arithmetic mean of the power spectrum: 0 for a tone, near 0.56 for white noise."""
-    power = np.square(np.abs(np.fft.rfft(samples * np.hanning(_WINDOW))[_BINS])) + 1e-3
+    power = np.square(np.abs(np.fft.rfft(samples * _TAPER)[_BINS])) + 1e-3
     return float(np.exp(np.mean(np.log(power))) / np.mean(power))

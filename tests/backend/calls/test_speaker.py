@@ -340,3 +340,17 @@ async def test_a_carrier_that_cannot_speak_either_leaves_nobody_speaking() -> No
     assert speaker.last is not None
     assert (speaker.last.heard_text, speaker.last.spoken) == ("", ())
     await voice.aclose()
+
+
+async def test_an_interruption_after_the_voice_failed_while_it_was_held_leaves_the_mouth_free() -> None:
+    fail = asyncio.Event()
+    route = ScriptedRoute({"One.": Script([tone(400), fail, FAILURE])})
+    async with speaking(route) as (speaker, line):
+        speech = asyncio.create_task(speaker.say("One."))
+        await until(lambda: "media" in line.kinds)
+        assert await speaker.hold()
+        fail.set()
+        with pytest.raises(SpeechError):
+            await speech
+        await speaker.interrupt()
+        assert (await speaker.say("Two.")).heard_text == "Two."

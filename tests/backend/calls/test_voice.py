@@ -437,6 +437,16 @@ async def test_the_hedge_fails_and_the_first_goes_on() -> None:
     assert out.said == [("sesame_ws", TEXT)]
 
 
+async def test_a_route_that_was_only_slower_finishes_what_the_faster_one_breaks_off() -> None:
+    late = asyncio.Event()
+    out, first = Ledger(), ScriptedRoute({TEXT: Script([late])})
+    second = Second({TEXT: Script([tone(600), GONE])})
+    async with speaking(first, second, patience=HEDGED) as voice:
+        await voice.say(PIECE, out)
+    assert [route for route, _ in out.said][-1] == "sesame_ws"
+    assert out.words == TEXT
+
+
 # --- connecting and letting go -------------------------------------------------------------------------
 
 

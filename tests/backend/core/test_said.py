@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -124,3 +126,10 @@ def test_without_a_pause_nearby_it_is_cut_where_it_ends() -> None:
 @pytest.mark.parametrize("pcm16", [b"", bytes(16), bytes(16_000), b"\x01"])
 def test_silence_has_no_end(pcm16: bytes) -> None:
     assert ending(pcm16).voiced_ms == 0
+
+
+def test_an_ear_that_makes_up_endless_words_is_not_believed_at_once() -> None:
+    piece = plain_piece("We will call you back tomorrow. " * 8)
+    began_s = time.perf_counter()
+    assert said_by_ear(piece, "you back tomorrow " * 700, 20, from_start=False) is None
+    assert time.perf_counter() - began_s < 0.2
