@@ -23,8 +23,8 @@ from backend.calls.conversation import (
     LineRestored,
     SayRequest,
 )
-from backend.calls.listener import Listener
-from backend.calls.ports import CallParts, MediaSocket, StreamingTranscriber
+from backend.calls.listener import Listener, OwnVoice
+from backend.calls.ports import CallParts, CarrierTold, ListeningCarrier, MediaSocket, StreamingTranscriber
 from backend.calls.recorder import TurnRecorder
 from backend.calls.speaker import Speaker
 from backend.calls.thinker import Thinker
@@ -51,7 +51,15 @@ from backend.core.media import (
 from backend.core.records import CallRecord
 from backend.core.templates import render
 from backend.core.turns import Expects, TurnPolicy
-from backend.errors import CallGone, CarrierError, FlowError, HearingError, SpeechError, StorageError
+from backend.errors import (
+    CallGone,
+    CarrierError,
+    FlowError,
+    HearingError,
+    SpeechError,
+    SpeechFailure,
+    StorageError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +72,9 @@ comes from the caller is in the leg's own codec, as `start.media_format` says.""
 _MAX_INBOX = 200
 _STORE_TRIES = 4
 _LAST_WORDS_S = 4.0
+# Silence after which the words so far are recognised, where an answer can be begun with them: each time costs
+# some 90 ms of the recogniser, most of them for a pause that is none.
+_EARLY_PAUSE_MS = 72.0
 _MAX_WEBHOOKS = 8  # of one call at a time; more are dropped, which is logged
 
 
@@ -155,6 +166,11 @@ class LiveCall:
     def carrier_spoke(self) -> None:
         """The carrier has said what it was asked to say in its own voice."""
         self._carrier_voice.spoke()
+
+    def carrier_heard(self, text: str, *, final: bool, at: str) -> None:
+        """The carrier, listening along, has heard the caller say this."""
+        if isinstance(self._ears, CarrierTold):
+            self._ears.told(text, final=final, at=at)
 
     def next_command_id(self, name: str) -> str:
         """An id that makes a retried command harmless."""
@@ -401,6 +417,7 @@ class LiveCall:
             return self._parts.clock() - zero_ms
 
         turns = self.agent.turns
+        model = self._parts.language_model(self.agent)
         self._speaker = Speaker(
             self._send,
             self._voice,
@@ -417,6 +434,7 @@ class LiveCall:
                 yes_no_ms=min(TurnPolicy().yes_no_ms, turns.end_of_turn_ms),
                 incomplete_ms=turns.incomplete_ms,
                 digits_ms=turns.digits_ms,
+                pause_ms=_EARLY_PAUSE_MS if model and self.agent.llm.preemptive else TurnPolicy().pause_ms,
                 min_speech_ms=turns.min_speech_ms,
                 barge_in=turns.barge_in,
             ),
@@ -426,10 +444,10 @@ class LiveCall:
             on_event=lambda event: self._conversation.notify(event) if self._conversation else None,
             on_deaf=self._deaf,
             on_likely_end=self._likely_end,
+            own_voice=OwnVoice(self._speaker.playout.loudness.loudest_dbfs, self._last_said),
         )
         if isinstance(self._ears, StreamingTranscriber):
             self._getting_ears_ready = self._tasks.create_task(self._ears.connect(), name="ears")
-        model = self._parts.language_model(self.agent)
         today = datetime.now().astimezone().date()
         self._flow = flow = Flow(self.agent, self._variables, thinks=model is not None, today=today)
         self._variables = flow.variables
@@ -554,12 +572,29 @@ class LiveCall:
         if self._conversation is not None and self._thinker is not None:
             self._conversation.notify(LikelyEnd(text))
 
+    def _last_said(self) -> str:
+        said = self._speaker.last if self._speaker is not None else None
+        return said.text if said is not None else ""
+
     def _deaf(self, error: HearingError) -> None:
         log.error("call %s: %s", self.record.id, error)
         self.error = self.error or str(error)
 
     async def _start_hearing(self, order: CarrierHearing) -> None:
-        raise HearingError("the carrier cannot listen along yet", route="telnyx", reason="not_ready")
+        carrier = self._parts.carrier
+        if not isinstance(carrier, ListeningCarrier):
+            what = "this carrier cannot listen along"
+            raise HearingError(what, route="telnyx", reason="bad_request")
+        try:
+            await carrier.start_transcription(
+                self._ccid,
+                model=order.model,
+                language=order.language,
+                key_terms=order.key_terms,
+                command_id=self.next_command_id("transcription"),
+            )
+        except CarrierError as error:
+            raise HearingError(str(error), route="telnyx", reason=_refusal(error)) from error
 
     async def _stop_talking(self) -> None:
         if self._getting_ears_ready is not None:
@@ -580,6 +615,17 @@ class LiveCall:
             log.warning("call %s: the caller's last words were not recognised in time", self.record.id)
         except HearingError as error:
             self._deaf(error)
+
+
+def _refusal(error: CarrierError) -> SpeechFailure:
+    """Why the carrier does not listen along."""
+    if isinstance(error, CallGone):
+        return "bad_request"  # it is not the carrier's fault
+    if error.status in (401, 403):
+        return "unauthorized"
+    if error.status is None:
+        return "unreachable"
+    return "rate_limited" if error.status == 429 else "generation_failed"
 
 
 def _now() -> datetime:

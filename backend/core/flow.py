@@ -570,8 +570,9 @@ class Flow:
     def _expects(self) -> Expects:
         if self._wants_yes_no():
             return "yes_no"
-        if self._at.collect is not None and self._at.collect.type == "phone":
-            return "phone"
+        collect = self._at.collect
+        if collect is not None and collect.type in ("phone", "name", "date"):
+            return collect.type
         most = max((pattern.max_keys for pattern in _patterns(self._at.transitions)), default=0)
         if most >= _PHONE_KEYS or (self._collects_freely() and most == 0):
             return "phone"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from backend.core.agent import Collect
 
-Expects = Literal["any", "yes_no", "digits", "phone"]
+Expects = Literal["any", "yes_no", "digits", "phone", "name", "date"]
 ELSE = "otherwise"
 """The choice that stands for a node's `otherwise`."""
 
