@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import audioop
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from backend.calls.ports import Clock, StreamingTranscriber, Transcriber, VoiceDetector
+from backend.core.echo import LATEST_MS, EchoGuard, are_our_words, dbfs
 from backend.core.g711 import BYTES_PER_MS, RATE_HZ, Codec
 from backend.core.loudness import NoiseFloor
 from backend.core.turns import (
@@ -30,6 +32,16 @@ _LIKELY_END_MS = 700.0  # words after which we would wait no longer than this ar
 _MISSING_MS = 500.0  # audio this late, while a turn is open, is not coming: a carrier may send no silence
 
 
+@dataclass(frozen=True, slots=True)
+class OwnVoice:
+    """What the agent itself is heard to say, so that its echo is not taken for the caller."""
+
+    loudest_dbfs: Callable[[float, float], float]
+    """See PlayedLoudness.loudest_dbfs."""
+    said: Callable[[], str]
+    """What it is saying or said last."""
+
+
 class Listener:
     """One caller's ears. `push` audio as it comes; recognition runs in `tasks`, off the audio path."""
 
@@ -46,6 +58,7 @@ class Listener:
         on_event: Callable[[TurnEvent], None],
         on_deaf: Callable[[HearingError], None],
         on_likely_end: Callable[[str], None] = lambda text: None,
+        own_voice: OwnVoice | None = None,
     ) -> None:
         """`on_likely_end` is told the words of a turn that is probably over, before its wait is."""
         self.turns = TurnTaker(policy)
@@ -56,6 +69,8 @@ class Listener:
         self._agent_speaking, self._on_event, self._on_deaf = agent_speaking, on_event, on_deaf
         self._on_likely_end = on_likely_end
         self._recognition: asyncio.Task[None] | None = None
+        self._own_voice, self._echo = own_voice, EchoGuard()
+        self._level_dbfs = 0.0
         self._floor = NoiseFloor()
         self._audio = bytearray()
         self._samples = 0
@@ -70,19 +85,40 @@ class Listener:
         pcm16 = self._codec.decode(g711)
         self._samples += len(g711)
         self._keep(pcm16)
-        loud = self._floor.loud(audioop.rms(pcm16, 2), len(g711) / BYTES_PER_MS)
+        rms = audioop.rms(pcm16, 2)
+        loud = self._floor.loud(rms, len(g711) / BYTES_PER_MS)
+        before_dbfs, self._level_dbfs = self._level_dbfs, dbfs(rms)
         probabilities = self._detector.push(pcm16)
         rest_ms = (self._samples * 1000 / RATE_HZ) % WINDOW_MS
         start_ms = self._clock() - rest_ms - len(probabilities) * WINDOW_MS
         for probability in probabilities:
             end_ms = start_ms + WINDOW_MS
             speaking = self._agent_speaking()
+            if self._is_echo(max(before_dbfs, self._level_dbfs), start_ms, end_ms):
+                probability, loud = 0.0, False
             for event in self.turns.window(probability, start_ms, end_ms, agent_speaking=speaking, loud=loud):
                 self._handle(event)
             start_ms = end_ms
         self._feed(pcm16)
         self._check()
         self._watch_line()
+
+    def _is_echo(self, level_dbfs: float, start_ms: float, end_ms: float) -> bool:
+        if self._own_voice is None:
+            return False
+        if not self.turns.speaking:
+            self._echo.new_turn()
+        played_dbfs = self._own_voice.loudest_dbfs(start_ms - LATEST_MS, end_ms)
+        return self._echo.explains(level_dbfs, played_dbfs, end_ms - start_ms)
+
+    def _without_echo(self, text: str) -> str:
+        """The words, unless they are our own, come back louder than an echo should."""
+        if self._own_voice is None or not (text and self.turns.over_agent and self._echo.doubtful):
+            return text
+        if not are_our_words(text, self._own_voice.said()):
+            return text
+        self._echo.was_echo()
+        return ""
 
     async def last_words(self) -> TurnEnded | None:
         """What the caller was saying when the line ended; None if nothing. Raises HearingError."""
@@ -119,7 +155,7 @@ class Listener:
             text = ""
         if self._closed:
             return
-        now_ms = self._clock()
+        now_ms, text = self._clock(), self._without_echo(text)
         self.turns.recognised(pause, text, now_ms)
         self._stop_timer()
         # The line may fall silent altogether; the wait must end all the same.

@@ -7,13 +7,17 @@ from backend.core.endpointing import Expects, spoken_words
 MOST_WORDS = 3
 LONGEST_MS = 1_200.0  # of sound: what takes longer is meant
 
-_NOISES = frozenset("uh huh hmm hm mm mmm mhm mhmm mmhm mmhmm uhhuh uhuh ah aha oh ooh um er hum".split())
+# As recognisers spell them. "You" is what they hear in a hum.
+_NOISES = frozenset(
+    "uh huh hmm hm mm mmm mhm mhmm mmhm mmhmm uhhuh uhuh ah aha oh ooh um er hum eh ho ha ma hah uhm umm mom "
+    "you ahh ohh mmhmmm hmmm".split()
+)
 _AGREEING = frozenset("yeah yes yep yup okay ok kay right sure alright good great fine cool nice".split())
 _PHRASES = frozenset(
     (
         "i see", "got it", "all right", "of course", "oh okay", "oh i see", "makes sense", "very good",
         "oh good", "oh great", "okay great", "sounds good", "go on", "i know", "mm hmm", "uh huh", "i got it",
-        "that's right", "that's fine", "no problem",
+        "that's right", "that's fine", "no problem", "thank you", "thanks", "thank you so much", "okay thanks", "okay thank you",
     )
 )  # fmt: skip
 

@@ -54,6 +54,7 @@ _WHOLE_WITH_WANTING = frozenset(
     # "Tuesday, I think" is whole; and so may these be.
     ("i guess", "i think", "you mean")
 )
+_SUBJECTS = frozenset("i i'm we we're he he's she she's they they're it it's".split())
 _QUESTION_FRONT = frozenset(
     "what where when why how who which do does did is are can could would will".split()
 )
@@ -96,7 +97,7 @@ def wait_ms(text: str, expects: Expects, policy: TurnPolicy, pace: float = 1.0) 
 
     `pace`: this caller's pauses against most people's, see `backend.core.pauses`.
     """
-    return pace * _plain_wait_ms(text, expects, policy)
+    return _plain_wait_ms(text, expects, policy) + (pace - 1.0) * policy.end_of_turn_ms
 
 
 def _plain_wait_ms(text: str, expects: Expects, policy: TurnPolicy) -> float:
@@ -155,6 +156,8 @@ def _is_open(text: str, words: list[str], expects: Expects) -> bool:
         return True
     if len(words) < 2 or expects == "yes_no" or words[0] in _QUESTION_FRONT:
         return False
+    if words[-1].endswith("ing") and len(words) <= _FEW_WORDS and words[0] in _SUBJECTS:
+        return True  # "We are coming": where, when?
     return words[-1] in _WANTING and " ".join(words[-2:]) not in _WHOLE_WITH_WANTING
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 
-LEAST, MOST = 0.85, 2.0
-_HEADROOM = 1.3  # a wait this much longer than the caller's pauses seldom cuts one
-_FORGET = 0.15  # how fast shorter pauses win back what a longer one took
+LEAST, MOST = 0.85, 2.5
+_HEADROOM = 1.4  # a wait this much longer than the caller's pauses seldom cuts one
+_FORGET = 0.08  # how fast shorter pauses win back what a longer one took
 _FLUENT = 0.5  # what a long turn without a pause counts as
 
 
@@ -21,7 +21,7 @@ class CallerPace:
 
     @property
     def factor(self) -> float:
-        """What to multiply waits with, 0.85 to 2."""
+        """What to multiply the wait after a complete sentence with, 0.85 to 2.5; others grow by as much."""
         return min(MOST, max(LEAST, self._use * _HEADROOM))
 
     def paused(self, pause_ms: float, wait_ms: float, usual_ms: float) -> None:

@@ -11,6 +11,7 @@ import audioop
 from collections import deque
 from dataclasses import dataclass
 
+from backend.core.echo import PlayedLoudness
 from backend.core.g711 import BYTES_PER_MS, FRAME_BYTES, FRAME_MS, Codec
 
 _GUESS_MS_PER_CHARACTER = 62.0  # English at a telephone agent's pace, for speech whose end is not known yet
@@ -87,6 +88,7 @@ class Playout:
         self.chunk_ms = max(FRAME_MS, min(chunk_ms, lead_ms / 2))
         self.generation = 0
         self.underruns = 0
+        self.loudness = PlayedLoudness()
         self._pending = bytearray()
         self._marks: deque[_Mark] = deque()
         self._in_flight: dict[str, _InFlight] = {}  # marks the carrier holds, by name
@@ -224,6 +226,9 @@ class Playout:
             self._line_end_ms = now_ms
         sends.append(SendMedia(bytes(self._pending[:size])))
         self._recent += self._pending[:size]
+        self.loudness.played(
+            self.codec.decode(bytes(self._pending[:size])), self._line_end_ms + self._late_ms
+        )
         del self._recent[:-_KEPT_BYTES]
         del self._pending[:size]
         self._sent += size
@@ -295,6 +300,7 @@ class Playout:
         self._pushed = self._sent
         self._played = float(self._sent)
         self._line_end_ms = min(self._line_end_ms, now_ms - self._late_ms)
+        self.loudness.cut(now_ms)
         self._sealed = True
         return tell_carrier
 
@@ -323,6 +329,7 @@ class Playout:
         self._sent -= back
         self._played = max(self._played, float(played))
         self._line_end_ms = min(self._line_end_ms, now_ms - self._late_ms)
+        self.loudness.cut(now_ms)
         self._held = True
         return tell_carrier
 

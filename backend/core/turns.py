@@ -23,10 +23,11 @@ _DOUBT, _CERTAINTY = 0.2, 0.6  # what a window's probability counts: nothing bel
 # is resumed; and for a while afterwards loudness alone proves nothing, or a passing lorry would chop it up.
 _LOUD_BONUS = 0.45
 _LOUD_VOID_MS = 5_000.0
-_LOUD_SPEECH_MS = 1_500.0  # so long we hold our tongue for a sound that is not speech yet
+_LOUD_SPEECH_MS = 800.0  # so long we hold our tongue for a sound that is not speech yet
 _ENOUGH = 0.7  # the detector trails the first sound by about a window: so much of it need not be seen
 _SURE_WINDOWS = 2  # one alone is a click
 _TRAILING_MS = 32.0  # as the detector trails the last: it was quiet for so much longer
+_ASIDE_MS = 160.0  # after no more than a sign of listening: we wait for our own turn to go on
 _CUT_OFF_MS = 1_200.0  # who goes on so soon after the end of a turn, unanswered, was cut off
 _FLUENT_MS = 2_500.0  # a turn so long without a pause tells of a brisk speaker
 _SLACK_MS = 8.0  # windows are stamped as they arrive, a little early or late
@@ -103,6 +104,11 @@ class TurnTaker:
         return self._state != "quiet"
 
     @property
+    def over_agent(self) -> bool:
+        """Whether the turn under way began while the agent spoke, or cut it short."""
+        return self._over_agent
+
+    @property
     def span_ms(self) -> tuple[float, float]:
         """When the turn under way began, and when its last speech so far ended."""
         return self._started_ms, self._last_speech_ms
@@ -151,7 +157,7 @@ class TurnTaker:
     def wait_ms(self, text: str) -> float:
         """How long the silence must last after these words of the turn under way."""
         if self._over_agent and self._is_aside(text):
-            return self.policy.pause_ms  # we wait for our turn to go on
+            return _ASIDE_MS
         return wait_ms(text, self.expects, self.policy, self._pace.factor)
 
     def due(self, now_ms: float) -> TurnEnded | None:

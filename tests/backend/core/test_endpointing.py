@@ -59,4 +59,5 @@ def test_any_words_have_a_wait(text: str, expects: Expects) -> None:
 )
 def test_the_callers_pace_stretches_every_wait(words: list[str], expects: Expects, pace: float) -> None:
     text = " ".join(words)
-    assert wait_ms(text, expects, POLICY, pace) == pace * wait_ms(text, expects, POLICY)
+    more_ms = wait_ms(text, expects, POLICY, pace) - wait_ms(text, expects, POLICY)
+    assert more_ms == pytest.approx((pace - 1) * POLICY.end_of_turn_ms)

@@ -51,7 +51,7 @@ def test_one_long_pause_is_forgiven_in_time() -> None:
     pace = CallerPace()
     pace.paused(800.0, 320.0, 320.0)
     assert pace.factor == MOST
-    for _ in range(20):
+    for _ in range(40):
         pace.paused(170.0, 320.0, 320.0)
     assert pace.factor < 1.0
 
