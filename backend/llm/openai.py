@@ -183,7 +183,7 @@ class _Server:
         self.secrets = (api_key,) if api_key else ()
         self._headers = {} if api_key else {"Authorization": omit}
         self._tells_usage = True
-        self._client = AsyncOpenAI(
+        client = AsyncOpenAI(
             # The SDK would look for a key in the environment, and that one may not be for this server.
             api_key=api_key or _no_key,
             base_url=base_url,
@@ -192,7 +192,9 @@ class _Server:
             http_client=http,
         )
         # Likewise from the environment.
-        self._client.organization = self._client.project = None
+        client.organization = client.project = None
+        # The SDK imports this on first use: now, and not while a caller waits.
+        self._completions = client.chat.completions
 
     async def open(self, body: dict[str, Any]) -> AsyncStream[ChatCompletionChunk]:
         """The stream of a reply. A connection that is lost before any answer is tried a second time."""
@@ -215,7 +217,7 @@ class _Server:
         return await self._create(body)
 
     async def _create(self, body: dict[str, Any]) -> AsyncStream[ChatCompletionChunk]:
-        stream: AsyncStream[ChatCompletionChunk] = await self._client.chat.completions.create(
+        stream: AsyncStream[ChatCompletionChunk] = await self._completions.create(
             **body, stream=True, extra_headers=self._headers
         )
         return stream

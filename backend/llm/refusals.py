@@ -32,7 +32,7 @@ _ADVICE: dict[LlmFailure, str] = {
     "server": "it failed",
     "protocol": "what came is no chat completion",
 }
-_KEY_LIKE = re.compile(r"\b(?:sk|pk|key|gsk|xai)-[A-Za-z0-9_*.-]{4,}|(?<=Bearer )\S+")
+_KEY_LIKE = re.compile(r"\b(?:sk|gsk|xai)-[A-Za-z0-9_*.-]{4,}|(?<=Bearer )\S+")
 _SHOWN = 300
 
 

@@ -304,7 +304,7 @@ def server_config(app: FastAPI, *, log_level: str = "critical") -> uvicorn.Confi
 @asynccontextmanager
 async def running(stand_in: LlmStandIn, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
     """Serve it in this process; gives its base URL, such as http://127.0.0.1:8400/v1."""
-    with socket.create_server((host, port)) as listener:
+    with _listener(host, port) as listener:
         server = uvicorn.Server(server_config(stand_in.app))
         # It shares the process with whoever runs it: interrupts are theirs.
         server.capture_signals = contextmanager(lambda: iter([None]))  # type: ignore[method-assign]
@@ -314,6 +314,20 @@ async def running(stand_in: LlmStandIn, *, host: str = "127.0.0.1", port: int = 
         finally:
             server.should_exit = True
             await serving
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    # asyncio sends without delay only where the protocol is named; else a word waits 40 ms for the last
+    # one's acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -326,7 +340,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"llm: {error}", file=sys.stderr)
         return 2
     try:
-        listener = socket.create_server((options.host, options.port))
+        listener = _listener(options.host, options.port)
     except OSError as error:
         print(f"llm: cannot listen on {options.host}:{options.port}: {error}", file=sys.stderr)
         return 2
