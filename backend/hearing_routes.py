@@ -16,15 +16,17 @@ from backend.calls.ears_board import EarsBoard
 from backend.calls.ports import Clock, EarPlan, StartHearing, Transcriber
 from backend.core.agent import Agent
 from backend.core.health import RouteHealth
-from backend.core.hearing import EarKey, EarName
+from backend.core.hearing import CarrierHearing, EarKey, EarName
 from backend.settings import Settings
 from backend.stt.elevenlabs import DEFAULT_MODEL as SCRIBE
 from backend.stt.elevenlabs import ElevenLabsTranscriber
 from backend.stt.openai import DEFAULT_MODEL, OpenAiTranscriber, make_client
+from backend.stt.telnyx import TelnyxTranscriber
 
 log = logging.getLogger(__name__)
 
 _OPENAI = "api.openai.com"
+_FINAL_SHARE = 0.7  # of the time for an utterance: after it, the carrier's words need not be final
 _HERE = EarKey("local", "this machine")
 
 
@@ -78,8 +80,8 @@ class HearingRoutes:
             return f"{key} is not set: set it, or stt.base_url in the agent's file"
         if name == "elevenlabs" and not settings.elevenlabs_api_key:
             return "ELEVENLABS_API_KEY is not set: set it"
-        if name == "telnyx":
-            return "this version cannot hear by it yet"
+        if name == "telnyx" and not settings.telnyx_api_key:
+            return "TELNYX_API_KEY is not set: set it"
         return None
 
     def health_now(self) -> list[RouteHealth]:
@@ -116,6 +118,14 @@ class HearingRoutes:
                     language=agent.language,
                     key_terms=agent.stt.key_terms,
                 ),
+            )
+        if name == "telnyx":
+            order = CarrierHearing(model, agent.language, agent.stt.key_terms)
+            patience_s = agent.stt.timeout_ms * _FINAL_SHARE / 1000
+            return EarPlan(
+                EarKey(name, settings.telnyx_base_url),
+                lambda start: TelnyxTranscriber(lambda: start(order), patience_s=patience_s),
+                early=True,
             )
         return EarPlan(_HERE, lambda _: self._local)
 

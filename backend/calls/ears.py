@@ -55,11 +55,11 @@ class Ears:
             if isinstance(route, StreamingTranscriber) and (plan.early or plan.key == self._fed):
                 route.hear(pcm16_8k, begins=begins)
 
-    def told(self, text: str, *, final: bool) -> None:
+    def told(self, text: str, *, final: bool, at: str = "") -> None:
         """The carrier has heard the caller say something."""
         for route in self._routes.values():
             if isinstance(route, CarrierTold):
-                route.told(text, final=final)
+                route.told(text, final=final, at=at)
 
     async def transcribe(self, pcm16_8k: bytes) -> str:
         """Words of one utterance by the first route that answers in time; "" for none.

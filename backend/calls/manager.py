@@ -24,7 +24,7 @@ from backend.core.records import ENDED_STATES, CallRecord, CallState, Direction
 from backend.core.templates import call_variables
 from backend.errors import CallGone, CarrierError, RequestError, StorageError
 from backend.telnyx.control import DialedCall, RejectCause
-from backend.telnyx.webhooks import SeenEvents, TelnyxEvent
+from backend.telnyx.webhooks import SeenEvents, TelnyxEvent, heard_words
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +154,9 @@ class CallManager:
                     call.key_pressed(digit, "webhook")
             case "call.initiated":
                 call.tell(call.machine.dialled)
+            case "call.transcription":
+                if (words := heard_words(event)) is not None:
+                    call.carrier_heard(words[0], final=words[1], at=event.occurred_at or "")
             case "call.speak.ended":
                 call.carrier_spoke()
             case other:

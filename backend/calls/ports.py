@@ -76,8 +76,8 @@ class StreamingTranscriber(Transcriber, Protocol):
 class CarrierTold(Protocol):
     """Speech-to-text that the carrier tells words by webhook."""
 
-    def told(self, text: str, *, final: bool) -> None:
-        """Words of the caller: `final`, or so far."""
+    def told(self, text: str, *, final: bool, at: str = "") -> None:
+        """Words of the caller: `final`, or so far; `at`: the carrier's own time of it, as text that sorts."""
 
 
 class CallEars(StreamingTranscriber, CarrierTold, Protocol):
@@ -199,6 +199,15 @@ class Carrier(Protocol):
     async def speak(self, ccid: str, *, text: str, language: str, command_id: str) -> None: ...
 
     async def stop_speaking(self, ccid: str, *, command_id: str) -> None: ...
+
+
+@runtime_checkable
+class ListeningCarrier(Protocol):
+    """A carrier that can listen along."""
+
+    async def start_transcription(
+        self, ccid: str, *, model: str | None, language: str, key_terms: Sequence[str], command_id: str
+    ) -> None: ...
 
 
 class Observer(Protocol):

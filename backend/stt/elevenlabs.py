@@ -114,6 +114,7 @@ class ElevenLabsTranscriber:
         self._opening = asyncio.Lock()
         self._feeder: asyncio.Task[None] | None = None
         self._fed = asyncio.Event()
+        self._wanted = False  # a turn has begun: its audio is to be sent
         self._closed = False
 
     async def connect(self) -> None:
@@ -126,6 +127,7 @@ class ElevenLabsTranscriber:
         """The next audio of a turn; it is sent soon, if there is a connection."""
         if begins:
             self._begin()
+            self._wanted = True
         self._turn += pcm16_8k
         self._fed.set()
 
@@ -176,11 +178,16 @@ class ElevenLabsTranscriber:
         return " ".join(filter(None, link.texts))
 
     async def _feed(self) -> None:
-        """Send what `hear` was given. A lost connection is opened anew by whoever asks for words."""
+        """Send what `hear` was given, by a connection opened anew if the last one was lost."""
         while True:
             await self._fed.wait()
             self._fed.clear()
             link = self._link
+            if self._wanted and (link is None or link.ended is not None):
+                # Once a turn, while the caller is still speaking: connecting takes its time.
+                with suppress(HearingError):  # met again by who asks
+                    link = await self._open()
+            self._wanted = False
             if link is not None and link.ended is None:
                 with suppress(HearingError):  # kept in `ended`, for who asks
                     async with link.sending:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 _PREFERRED: dict[str, SpeakLanguage] = {
     "en": "en-US", "es": "es-ES", "ar": "arb", "zh": "cmn-CN", "no": "nb-NO", "pt": "pt-BR", "fr": "fr-FR",
 }  # fmt: skip
+# Deepgram knows other languages without a country.
+_DEEPGRAM_REGIONS = frozenset("en-US en-AU en-GB en-IN en-NZ sv-SE da-DK fr-CA pt-BR pt-PT".split())
 SPEAK_MAX_CHARS = 3000  # telnyx: ActionSpeakParams.payload
 ATTEMPTS = 3
 FIRST_RETRY_DELAY_S = 0.2
@@ -200,6 +202,25 @@ class CallControl:
             lambda: self._actions.stop_playback(ccid, stop="all", command_id=command_id),
         )
 
+    async def start_transcription(
+        self, ccid: str, *, model: str | None, language: str, key_terms: Sequence[str] = (), command_id: str
+    ) -> None:
+        """Have Telnyx tell what the other party says, by `call.transcription`, until the call ends.
+
+        `model`: "deepgram/nova-3", "openai/whisper-large-v3-turbo" …; None: as Telnyx's own engine likes.
+        """
+        engine, config = transcription_engine(model, language, key_terms)
+        await self._run(
+            "listen along",
+            lambda: self._actions.start_transcription(
+                ccid,
+                transcription_engine=engine,
+                transcription_engine_config=config,
+                transcription_tracks="inbound",
+                command_id=command_id,
+            ),
+        )
+
     async def check(self) -> None:
         """Whether Telnyx is reachable and takes our key; returns if so.
 
@@ -268,6 +289,29 @@ def retry_delay_s(
     if retry_after is not None and retry_after.strip().isdecimal():
         delay_s = max(delay_s, float(retry_after))
     return delay_s if delay_s < left_s else None
+
+
+def transcription_engine(
+    model: str | None, language: str, key_terms: Sequence[str]
+) -> tuple[Literal["Telnyx", "Deepgram"], Any]:
+    """The engine that has a model, and how it is asked for; whatever is not Deepgram's is Telnyx's own.
+
+    Telnyx's engine tells final words only and knows languages without a country.
+    """
+    if model is None or not model.startswith("deepgram/"):
+        config: dict[str, Any] = {"transcription_engine": "Telnyx", "language": language.partition("-")[0]}
+        return "Telnyx", config | ({"transcription_model": model} if model else {})
+    spoken = language if language in _DEEPGRAM_REGIONS else language.partition("-")[0]
+    config = {
+        "transcription_engine": model,
+        "transcription_model": model,
+        "language": spoken,
+        "interim_results": True,
+    }
+    if key_terms:
+        # Names in Deepgram's older models are hints, of which it makes less.
+        config["keyterms" if model == "deepgram/nova-3" else "hints"] = list(key_terms)
+    return "Deepgram", config
 
 
 def speak_language(language: str) -> SpeakLanguage:

@@ -119,6 +119,15 @@ def parse_event(raw_body: bytes) -> TelnyxEvent:
     )
 
 
+def heard_words(event: TelnyxEvent) -> tuple[str, bool] | None:
+    """What a `call.transcription` says that the caller said, and whether that is final; None for nothing."""
+    data = event.payload.get("transcription_data")
+    if not isinstance(data, Mapping) or data.get("transcription_track") not in (None, "inbound"):
+        return None
+    text = _text(data, "transcript")
+    return None if text is None else (text, data.get("is_final") is not False)
+
+
 class SeenEvents:
     """Remembers the last `limit` event ids; the one least recently delivered is forgotten first."""
 

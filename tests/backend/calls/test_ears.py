@@ -66,7 +66,7 @@ class Told(Streaming):
         super().__init__(*answers)
         self.words: list[tuple[str, bool]] = []
 
-    def told(self, text: str, *, final: bool) -> None:
+    def told(self, text: str, *, final: bool, at: str = "") -> None:
         self.words.append((text, final))
 
 

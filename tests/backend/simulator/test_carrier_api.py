@@ -233,3 +233,39 @@ async def test_many_calls_at_once(stand_in):
         "ended",
         "answered",
     }
+
+
+async def test_what_the_person_says_is_told_once_transcription_was_asked_for(stand_in):
+    ccid, _ = await stand_in.answered({"silent_ms": 300}, {"say": "hello there"}, {"silent_ms": 5000})
+    actions = stand_in.sdk.calls.actions
+    await refused(actions.stop_transcription(ccid), 422, "10015")
+    config = {
+        "transcription_engine": "deepgram/nova-3",
+        "transcription_model": "deepgram/nova-3",
+        "interim_results": True,
+    }
+    await actions.start_transcription(
+        ccid, transcription_engine="Deepgram", transcription_engine_config=config
+    )
+    await refused(actions.start_transcription(ccid, transcription_engine="Telnyx"), 422, "10015")
+    await stand_in.webhooks.wait("call.transcription", count=2)
+    told = [
+        one.payload["transcription_data"]
+        for one in stand_in.webhooks.received
+        if one.type == "call.transcription"
+    ]
+    assert [(one["transcript"], one["is_final"]) for one in told] == [
+        ("hello there", False),
+        ("hello there", True),
+    ]
+    await actions.stop_transcription(ccid)
+    await actions.hangup(ccid)
+
+
+async def test_transcription_of_the_wrong_leg_or_by_an_unknown_engine_is_refused(stand_in):
+    actions = stand_in.sdk.calls.actions
+    ccid = await stand_in.ring()
+    await refused(actions.start_transcription(ccid, transcription_engine="Telnyx"), 422, "90034")
+    await actions.answer(ccid)
+    await refused(actions.start_transcription(ccid, transcription_engine="Ear"), 422, "10015")
+    await refused(actions.start_transcription(ccid, transcription_tracks="outbound"), 422, "10015")

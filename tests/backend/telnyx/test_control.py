@@ -15,7 +15,13 @@ from typing import Any
 import pytest
 
 from backend.errors import CallGone, CarrierError
-from backend.telnyx.control import CallControl, DialedCall, retry_delay_s, speak_language
+from backend.telnyx.control import (
+    CallControl,
+    DialedCall,
+    retry_delay_s,
+    speak_language,
+    transcription_engine,
+)
 
 DIALED = {
     "data": {
@@ -351,3 +357,57 @@ def test_when_to_try_again() -> None:
 )  # fmt: skip
 def test_the_nearest_language_is_spoken(asked: str, spoken: str) -> None:
     assert speak_language(asked) == spoken
+
+
+async def test_listening_along_is_asked_for_with_the_engine_that_has_the_model(
+    carrier: Carrier, control: CallControl
+) -> None:
+    await control.start_transcription(
+        "v3:a", model="deepgram/nova-3", language="en-GB", key_terms=["Kowalski"], command_id="c1"
+    )
+    path, body = carrier.requests[0]
+    assert path == "POST /v2/calls/v3:a/actions/transcription_start"
+    assert body == {
+        "command_id": "c1",
+        "transcription_tracks": "inbound",
+        "transcription_engine": "Deepgram",
+        "transcription_engine_config": {
+            "transcription_engine": "deepgram/nova-3",
+            "transcription_model": "deepgram/nova-3",
+            "language": "en-GB",
+            "interim_results": True,
+            "keyterms": ["Kowalski"],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "language", "engine", "config"),
+    [
+        (None, "en-US", "Telnyx", {"transcription_engine": "Telnyx", "language": "en"}),
+        (
+            "openai/whisper-tiny",
+            "de-DE",
+            "Telnyx",
+            {
+                "transcription_engine": "Telnyx",
+                "language": "de",
+                "transcription_model": "openai/whisper-tiny",
+            },
+        ),
+        (
+            "deepgram/nova-2",
+            "de-DE",
+            "Deepgram",
+            {
+                "transcription_engine": "deepgram/nova-2",
+                "transcription_model": "deepgram/nova-2",
+                "language": "de",
+                "interim_results": True,
+                "hints": ["Ann"],
+            },
+        ),
+    ],
+)
+def test_engines_by_model(model: str | None, language: str, engine: str, config: dict[str, Any]) -> None:
+    assert transcription_engine(model, language, ["Ann"]) == (engine, config)

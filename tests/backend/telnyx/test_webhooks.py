@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from backend.errors import ConfigError, WebhookRejected
-from backend.telnyx.webhooks import SeenEvents, TelnyxEvent, WebhookVerifier, parse_event
+from backend.telnyx.webhooks import SeenEvents, TelnyxEvent, WebhookVerifier, heard_words, parse_event
 
 NOW_S = 1_772_366_400.0
 KEY = SigningKey(b"\x07" * 32)
@@ -163,6 +163,23 @@ def test_any_bytes_are_an_event_or_refused(body: bytes) -> None:
         parse_event(body)
     except WebhookRejected as error:
         assert error.status == 400
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"transcript": "hello", "is_final": True, "confidence": None}, ("hello", True)),
+        ({"transcript": "hel", "is_final": False, "transcription_track": "inbound"}, ("hel", False)),
+        ({"transcript": "hello"}, ("hello", True)),
+        ({"transcript": "hello", "transcription_track": "outbound"}, None),
+        ({"transcript": ""}, None),
+        ({"transcript": 7}, None),
+        (None, None),
+        ("hello", None),
+    ],
+)
+def test_what_the_caller_said_is_read_leniently(data: object, words: tuple[str, bool] | None) -> None:
+    assert heard_words(TelnyxEvent("1", "call.transcription", payload={"transcription_data": data})) == words
 
 
 def test_duplicates_are_known_until_forgotten() -> None:

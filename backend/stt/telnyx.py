@@ -1,0 +1,107 @@
+"""Speech-to-text by the carrier, which listens along and tells words by webhook: late, in any order, or not.
+
+Puts what is told together by turns. Knows no webhook and no command; whoever asks sets the deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from backend.errors import HearingError
+
+# No recogniser ends a sentence so soon after it began: what comes then is of the turn before.
+_TOO_SOON_S = 0.4
+# Final words told so shortly before the pause was noticed may be all there is.
+_JUST_BEFORE_S = 0.3
+
+
+@dataclass(slots=True)
+class _Turn:
+    began_s: float
+    finals: list[tuple[str, int, str]] = field(
+        default_factory=list
+    )  # when the carrier says, order here, words
+    last_final_s: float = float("-inf")
+    so_far: str = ""
+    so_far_at: str = ""
+
+    def text(self) -> str:
+        words = [text for _, _, text in sorted(self.finals)]
+        return " ".join(filter(None, (*words, self.so_far)))
+
+
+class TelnyxTranscriber:
+    """One call's ears at the carrier. `told` is called with what its webhooks say."""
+
+    name = "telnyx"
+
+    def __init__(
+        self,
+        start: Callable[[], Awaitable[None]],
+        *,
+        patience_s: float = 1.1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`start` has the carrier listen; raises HearingError. After `patience_s` words that are not final
+        will do. `clock`: seconds, monotonic."""
+        self._start, self._patience_s = start, patience_s
+        self._clock = clock
+        self._turn = _Turn(float("-inf"))
+        self._news = asyncio.Event()
+        self._listening = self._closed = False
+
+    async def connect(self) -> None:
+        """Have the carrier listen, unless it does. Raises HearingError."""
+        if not self._listening:
+            await self._start()
+            self._listening = True
+
+    def hear(self, pcm16_8k: bytes, *, begins: bool) -> None:
+        """The carrier hears the line itself; only where a turn begins is of interest."""
+        if begins:
+            self._turn = _Turn(self._clock())
+
+    def told(self, text: str, *, final: bool, at: str = "") -> None:
+        """The carrier heard this; `at`: its own time of it, as text that sorts."""
+        turn, now_s, words = self._turn, self._clock(), " ".join(text.split())
+        if now_s - turn.began_s < _TOO_SOON_S:
+            return
+        if final:
+            turn.finals.append((at, len(turn.finals), words))
+            turn.last_final_s = now_s
+            if at >= turn.so_far_at:
+                turn.so_far = ""
+        elif not at or at >= max((item[0] for item in turn.finals), default=""):
+            turn.so_far, turn.so_far_at = words, at
+        self._news.set()
+
+    async def transcribe(self, pcm16_8k: bytes) -> str:
+        """The turn's words, once the last of them are final or patience is at its end.
+
+        Waits as long as it is let for the first of them. Raises HearingError.
+        """
+        if not self._listening:
+            what = "Telnyx: the carrier is not listening to this call"
+            raise HearingError(what, route=self.name, reason="not_ready")
+        turn, asked_s = self._turn, self._clock()
+        patient_until_s = asked_s + self._patience_s
+        while not self._closed:
+            settled = not turn.so_far and turn.last_final_s >= asked_s - _JUST_BEFORE_S
+            left_s = patient_until_s - self._clock()
+            if settled or (left_s <= 0 and turn.text()):
+                return turn.text()
+            self._news.clear()
+            try:
+                async with asyncio.timeout(left_s if left_s > 0 else None):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+        raise HearingError("Telnyx: these ears were closed", route=self.name, reason="closed")
+
+    async def aclose(self) -> None:
+        """The carrier stops by itself when the call ends."""
+        self._closed = True
+        self._news.set()
