@@ -189,7 +189,9 @@ class Carrier:
 class House:
     """A manager with everything around it."""
 
-    def __init__(self, agents: Agents, route: ScriptedRoute, ears: Any, max_calls: int) -> None:
+    def __init__(
+        self, agents: Agents, route: ScriptedRoute, ears: Any, max_calls: int, more: dict[str, Any]
+    ) -> None:
         self.carrier, self.store, self.route, self.counter = Carrier(), MemoryStore(), route, Counter()
         self.routes: list[ScriptedRoute] = []
         self.board = RouteBoard(now_ms)
@@ -203,6 +205,7 @@ class House:
             clock=now_ms,
             observer=self.counter,
             media_url="wss://example.test/media",
+            **more,
         )
         self.manager = CallManager(
             parts, self.carrier, agents, from_number="+15550002222", max_calls=max_calls
@@ -234,9 +237,14 @@ class House:
 
 @asynccontextmanager
 async def house(
-    *agents: Agent, route: ScriptedRoute | None = None, ears: Any = None, max_calls: int = 200
+    *agents: Agent,
+    route: ScriptedRoute | None = None,
+    ears: Any = None,
+    max_calls: int = 200,
+    **more: Any,
 ) -> AsyncIterator[House]:
-    under_test = House(Agents(*agents), route or ScriptedRoute(), ears or Deaf(), max_calls)
+    """`more`: further parts of the calls."""
+    under_test = House(Agents(*agents), route or ScriptedRoute(), ears or Deaf(), max_calls, more)
     async with asyncio.timeout(25):
         async with under_test.manager:
             yield under_test
