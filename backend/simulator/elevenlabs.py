@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
         silent_quota=not options.loud_quota,
     )
     pace = Pace(first_audio_ms=options.first_audio_ms, times_real_time=options.pace)
-    with socket.socket() as listener:
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((options.host, options.port))

@@ -146,7 +146,7 @@ def test_preparing_needs_a_speech_server(tmp_path: Path, monkeypatch: pytest.Mon
     with socket.socket() as nobody:  # bound and not listening: every connection is refused
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setenv("SESAME_SELF_HOSTED_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
-        assert "did not answer" in told(run("prompts", "prepare", "--agent", "reminder"))
+        assert "All connection attempts failed" in told(run("prompts", "prepare", "--agent", "reminder"))
 
 
 @pytest.mark.parametrize(

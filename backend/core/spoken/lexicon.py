@@ -103,7 +103,7 @@ STARTERS = frozenset(
 )
 """Words a sentence begins with: after "etc." or "Inc." they tell that one has ended."""
 
-EMOTICON = re.compile(r"(?:[:;=8xX]['-]?[)(DPpOo|/\\3*]+|<3+|\^_?\^|[xX]D|:-?\[)\Z")
+EMOTICON = re.compile(r"(?:[:;=]['-]?[)(DPpOo|/\\3*]+|<3+|\^_?\^|[xX]D|:-?\[)\Z")
 
 
 def unit(name: str, *, one: bool) -> str:
