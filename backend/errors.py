@@ -25,6 +25,7 @@ SpeechFailure = Literal[
     "unauthorized",  # the key is missing, wrong, or may not do this
     "quota",  # the vendor's credit is used up
     "unknown_voice",
+    "not_found",  # the server answers, but not at this address, or not with this model
     "slow",  # sound comes slower than it plays
     "noise",  # what comes is no speech
     "rate_limited",  # too many requests for this key or plan

@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 class Request:
     """Asks at once. `pending` is done when the next chunk, the end or a failure is there."""
 
-    def __init__(self, plan: RoutePlan, sounds: AsyncGenerator[Sound], codec: Codec) -> None:
-        self.plan, self._sounds, self._codec = plan, sounds, codec
+    def __init__(
+        self, plan: RoutePlan, sounds: AsyncGenerator[Sound], codec: Codec, *, longest_ms: float
+    ) -> None:
+        self.plan, self._sounds, self._codec, self._longest_ms = plan, sounds, codec, longest_ms
         self._resampler: Resampler | None = None
         self._check = SoundCheck()
         self._pcm16_8k = bytearray()
@@ -37,6 +39,11 @@ class Request:
     def sound_ms(self) -> float:
         """How much that is."""
         return len(self._pcm16_8k) / 16
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether that is more than any voice takes for its text."""
+        return self.sound_ms > self._longest_ms
 
     def error(self, reason: SpeechFailure, what: str) -> SpeechError:
         """A failure of this route, found out here."""

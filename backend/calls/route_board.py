@@ -24,7 +24,11 @@ V = TypeVar("V")
 _MAX_ROUTES = 256
 _MAX_VOICES = 1024
 _EMA = 0.2
+_OTHERS_SPOKE_MS = 30_000.0
 _MIN_LEARNED_CHARS = 8  # shorter texts are mostly pauses
+
+# May be one voice's own: a broken sample, a model of it that has gone wrong.
+_OF_A_VOICE: frozenset[str] = frozenset({"generation_failed", "no_audio", "noise", "protocol"})
 
 FailedOver = Literal["begin", "middle"]
 
@@ -33,6 +37,7 @@ _ADVICE = {
     "quota": "Out of quota: buy more, or raise the limit, at the vendor",
     "unauthorized": "The key is refused: set the right one",
     "unknown_voice": "The voice is unknown: correct it in the agent's file",
+    "not_found": "Answers, but makes no speech there: correct its address",
     "unreachable": "Cannot be reached: start it, or correct its address",
     "busy": "Full: every stream is taken; add a server, or let each take more",
     "rate_limited": "Too many requests for the vendor's plan: raise it, or share the calls out",
@@ -86,6 +91,7 @@ class RouteBoard:
         self._clock, self._observer, self._policy = clock, observer, policy
         self._routes: OrderedDict[RouteKey, _Known] = OrderedDict()
         self._voices: OrderedDict[tuple[RouteKey, str], _Known] = OrderedDict()  # unknown to the vendor once
+        self._spoke_ms: OrderedDict[tuple[RouteKey, str], float] = OrderedDict()
         self._rates: OrderedDict[tuple[RouteKey, str], float] = OrderedDict()
 
     # --- told by calls ---------------------------------------------------------------------------------
@@ -107,6 +113,7 @@ class RouteBoard:
         """A request gave its sound, `first_audio_ms` after asking."""
         route = self._route(key)
         route.first_audio_ms = _blend(route.first_audio_ms, first_audio_ms)
+        _keep(self._spoke_ms, (key, voice), self._clock(), _MAX_VOICES)
         for known in self._found(key, voice):
             known.works = True
             known.breaker.succeeded(self._clock())
@@ -116,7 +123,8 @@ class RouteBoard:
             self._observer.speech_first_audio(key.name, first_audio_ms / 1000)
 
     def failed(self, key: RouteKey, error: SpeechError, *, voice: str = "") -> None:
-        """A request, or connecting for one, failed. An unknown voice shuts out that voice alone."""
+        """A request, or connecting for one, failed. An unknown voice shuts out that voice alone, and
+        so does one that fails while others speak."""
         known = self._at_fault(key, voice, error)
         known.breaker.failed(error.reason, self._clock())
         self._blame(known, error)
@@ -246,12 +254,20 @@ class RouteBoard:
     def _at_fault(self, key: RouteKey, voice: str, error: SpeechError) -> _Known:
         """What a failure is told of: the route, or one voice of it, and then the route's trial is over."""
         route, reason = self._route(key), str(error.reason)
-        if reason != "unknown_voice":
+        is_its_own = reason in _OF_A_VOICE and self._others_speak(key, voice)
+        if reason != "unknown_voice" and not is_its_own:
             return route
         route.breaker.gave_up()
         known = self._voices.get((key, voice)) or _Known(Breaker(self._policy))
         _keep(self._voices, (key, voice), known, _MAX_VOICES)
         return known
+
+    def _others_speak(self, key: RouteKey, voice: str) -> bool:
+        since_ms = self._clock() - _OTHERS_SPOKE_MS
+        return any(
+            at_ms >= since_ms and of == key and other != voice
+            for (of, other), at_ms in self._spoke_ms.items()
+        )
 
     def _blame(self, known: _Known, error: SpeechError) -> None:
         if known.breaker.reason in (None, error.reason):

@@ -40,6 +40,7 @@ _EAR_MARGIN_MS = 150.0
 _FEW_WORDS = 3.0
 _BEFORE_CHARACTERS = 300
 _DISCARD_S = 2.0
+_ENDLESS, _ENDLESS_MS = 5.0, 10_000.0  # times what a text should take, and more: a model that babbles on
 
 
 class Outlet(Protocol):
@@ -249,6 +250,10 @@ class Voice:
         while sound is not None:
             lead_ms = out.lead_ms()  # when it came
             await out.put(request.take(sound))
+            if request.is_endless:
+                raise request.error(
+                    "protocol", f"it speaks on and on: {request.sound_ms / 1000:.0f} s by now"
+                )
             if watch.is_too_slow(lead_ms):
                 raise request.error("slow", "it makes sound slower than it plays")
             asked_ms = self._clock()
@@ -305,7 +310,13 @@ class Voice:
 
     def _ask(self, plan: RoutePlan, piece: Piece, before: str) -> Request:
         self._board.began(plan.key, plan.voice_id)
-        return Request(plan, self._route(plan).speak(piece.spoken, before=before), self._codec)
+        sounds = self._route(plan).speak(piece.spoken, before=before)
+        longest_ms = _ENDLESS * self._lasts_ms(plan, piece) + _ENDLESS_MS
+        return Request(plan, sounds, self._codec, longest_ms=longest_ms)
+
+    def _lasts_ms(self, plan: RoutePlan, piece: Piece) -> float:
+        rate = self._board.rate_ms_per_char(plan.key, plan.voice_id)
+        return spoken_weight(piece) * (rate or MS_PER_CHARACTER)
 
     def _discard(self, request: Request) -> None:
         """Cancel it without waiting: a server that fell silent may not answer to that either."""
@@ -323,6 +334,9 @@ class Voice:
 
     async def _account(self, request: Request, piece: Piece, out: Outlet, error: SpeechError) -> int:
         """How many words the caller will have heard whole. Half a word not yet sent is taken back."""
+        if request.is_endless:  # all was said long ago
+            out.take_back(request.sound_ms - 2 * self._lasts_ms(request.plan, piece))
+            return len(piece.words)
         end = ending(request.pcm16_8k)
         if not end.voiced_ms:
             return 0

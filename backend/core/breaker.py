@@ -18,7 +18,7 @@ BreakerState = Literal["closed", "open", "half_open"]
 
 OUR_OWN: frozenset[str] = frozenset({"bad_request"})
 """Our input was at fault, not the route."""
-OPERATOR: frozenset[str] = frozenset({"unauthorized", "quota", "unknown_voice"})
+OPERATOR: frozenset[str] = frozenset({"unauthorized", "quota", "unknown_voice", "not_found"})
 """Does not mend itself: somebody must act."""
 CROWDED: frozenset[str] = frozenset({"busy", "rate_limited", "not_ready"})
 """Passes by itself, soon."""

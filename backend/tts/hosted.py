@@ -22,13 +22,14 @@ from backend.tts.http import error_body, failure, let_go, make_client, patience,
 
 _MAX_BYTES = 64 << 20
 _BY_STATUS: dict[int, SpeechFailure] = {
-    401: "unauthorized", 402: "quota", 403: "unauthorized", 404: "unreachable", 429: "rate_limited",
-    502: "unreachable", 503: "not_ready", 504: "unreachable",
+    401: "unauthorized", 402: "quota", 403: "unauthorized", 404: "not_found", 405: "not_found",
+    429: "rate_limited", 502: "unreachable", 503: "not_ready", 504: "unreachable",
 }  # fmt: skip
 _ADVICE: dict[SpeechFailure, str] = {
     "unauthorized": "the key was refused: check SESAME_API_KEY",
     "quota": "out of credit",
-    "unreachable": "no such model answers there: check SESAME_URL",
+    "not_found": "no such model answers there: check SESAME_URL",
+    "unreachable": "the model cannot be reached there: check SESAME_URL",
     "rate_limited": "more requests than the plan allows",
     "not_ready": "the model is being loaded",
 }

@@ -22,7 +22,7 @@ from backend.tts.sesame_refusals import failure_of
 
 _MAX_JSON_BYTES = 64 << 20  # ten minutes of speech
 _BY_STATUS: dict[int, SpeechFailure] = {
-    401: "unauthorized", 403: "unauthorized", 404: "unreachable", 405: "unreachable", 429: "busy",
+    401: "unauthorized", 403: "unauthorized", 404: "unreachable", 405: "not_found", 429: "busy",
     502: "unreachable", 503: "busy", 504: "unreachable",
 }  # fmt: skip
 
@@ -178,7 +178,7 @@ class SesameRestService:
         reason = failure_of(code, said, otherwise)
         if reason == "unauthorized":
             return self._error(reason, f"the key was refused ({where}): check {self._key_setting}")
-        if reason == "unreachable":
+        if reason in ("unreachable", "not_found"):
             return self._error(reason, f"no speech server answers there ({where})")
         return self._error(reason, f"{where + ': ' if where else ''}{said}")
 

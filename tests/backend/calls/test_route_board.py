@@ -174,3 +174,30 @@ def test_memory_is_bounded(bench: Bench) -> None:
     assert len(bench.board.health()) <= 256 + 1024
     assert bench.board.rate_ms_per_char(POD, "voice-0") is None
     assert bench.board.rate_ms_per_char(POD, "voice-2999") == 60
+
+
+def test_a_voice_that_fails_while_others_speak_is_left_alone_by_itself(bench: Bench) -> None:
+    for _ in range(6):
+        bench.board.succeeded(POD, first_audio_ms=80, voice="mara")
+        bench.board.failed(POD, error("generation_failed"), voice="broken")
+    assert bench.board.allows(POD, "mara")
+    assert not bench.board.allows(POD, "broken")
+    assert [(row.state, "voice broken" in row.detail) for row in bench.board.health([POD])] == [
+        ("up", False),
+        ("down", True),
+    ]
+
+
+def test_when_no_other_voice_speaks_the_route_is_at_fault(bench: Bench) -> None:
+    bench.board.succeeded(POD, first_audio_ms=80, voice="mara")
+    bench.now_ms += 31_000
+    for _ in range(3):
+        bench.board.failed(POD, error("generation_failed"), voice="other")
+    assert not bench.board.allows(POD, "mara")
+
+
+def test_an_address_without_a_model_stays_down_though_the_server_answers(bench: Bench) -> None:
+    hosted = RouteKey("sesame_hosted", "https://models.example/gone")
+    bench.board.failed(hosted, error("not_found"))
+    bench.board.probed(hosted, settles={"unreachable"})
+    assert bench.board.health([hosted])[0].state == "down"

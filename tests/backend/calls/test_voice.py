@@ -390,6 +390,17 @@ async def test_what_is_prepared_needs_no_route() -> None:
     assert prepared.noted == ["Not prepared."]
 
 
+async def test_a_voice_that_babbles_on_is_stopped_and_nothing_is_said_twice() -> None:
+    second, babble = Second(), [tone(1000)] * 60
+    out, first = Ledger(sendable=9_000), ScriptedRoute({TEXT: Script(babble)})
+    async with speaking(first, second) as voice:
+        await voice.say(PIECE, out)
+        await until(lambda: first.scripts[TEXT].state == "cancelled")
+    assert out.said == [("sesame_ws", TEXT)]
+    assert second.asked == []
+    assert out.pieces[0][3] < 8 * 30_000
+
+
 # --- hedging -------------------------------------------------------------------------------------------
 
 HEDGED = Patience(first_audio_ms=5000, hedge_ms=40, stall_ms=5000)

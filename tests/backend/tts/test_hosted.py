@@ -69,7 +69,7 @@ async def test_the_request_is_of_the_agreed_shape() -> None:
         ),
         (httpx.Response(401, json={"error": "Invalid token"}), "unauthorized", "SESAME_API_KEY"),
         (httpx.Response(402, json={"error": "exceeded your credits"}), "quota", "credit"),
-        (httpx.Response(404, json={"error": "Not Found"}), "unreachable", "SESAME_URL"),
+        (httpx.Response(404, json={"error": "Not Found"}), "not_found", "SESAME_URL"),
         (httpx.Response(429, json={"error": "Rate limit"}), "rate_limited", "plan"),
         (httpx.Response(400, json={"error": "inputs too long"}), "bad_request", "too long"),
         (httpx.Response(500, json={"error": "CUDA"}), "generation_failed", "CUDA"),
