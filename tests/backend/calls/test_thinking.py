@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from backend.calls.conversation import Conversation, Event, KeyPressed, LikelyEnd
+from backend.calls.ports import LanguageModel
 from backend.calls.recorder import TurnRecorder
 from backend.calls.speaker import Speaker
 from backend.calls.thinker import Thinker
@@ -91,9 +92,9 @@ class ScriptedTools:
 
 class Talk:
     def __init__(
-        self, talker: Agent, model: ScriptedModel, route: ScriptedRoute, tools: ScriptedTools
+        self, talker: Agent, model: LanguageModel, route: ScriptedRoute, tools: ScriptedTools
     ) -> None:
-        self.line, self.route, self.model, self.tools = Line(), route, model, tools
+        self.line, self.route, self.tools = Line(), route, tools
         self.voice = voice_of(route)
         self.speaker = Speaker(self.line.send, self.voice, codec=Codec.PCMU, clock=now_ms)
         self.line.on_mark = self.speaker.mark_returned
@@ -152,7 +153,7 @@ class Talk:
 @asynccontextmanager
 async def talk(
     talker: Agent,
-    model: ScriptedModel,
+    model: LanguageModel,
     route: ScriptedRoute | None = None,
     tools: ScriptedTools | None = None,
 ) -> AsyncIterator[Talk]:
@@ -339,8 +340,9 @@ async def test_more_words_before_the_answer_begins_are_answered_together() -> No
 async def test_keys_while_the_model_thinks() -> None:
     never = asyncio.Event()
     keyed = agent(node("ask", prompt="Ask.", transitions=[to("bye", digits="9")]), BYE, **LLM)
-    async with talk(keyed, ScriptedModel([never])) as call:
-        await until(lambda: call.model.asked, "the request")
+    model = ScriptedModel([never])
+    async with talk(keyed, model) as call:
+        await until(lambda: model.asked, "the request")
         call.tell(KeyPressed("9"))
         await call.end()
     assert call.said[-1] == ("agent", "Goodbye.")
