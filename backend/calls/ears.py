@@ -38,6 +38,11 @@ class Ears:
         self._plans, self._board, self._clock = tuple(plans), board, clock
         self._timeout_ms, self._key_terms = timeout_ms, tuple(key_terms)
         self._routes = {plan.key: plan.make(start_hearing) for plan in plans}
+        # Looked at with every frame: found out once, since asking what a thing can do takes its time.
+        self._streaming = {
+            key: route for key, route in self._routes.items() if isinstance(route, StreamingTranscriber)
+        }
+        self._early = {plan.key for plan in plans if plan.early}
         self._fed: EarKey | None = None  # which route the turn under way is streamed to
 
     async def connect(self) -> None:
@@ -50,9 +55,8 @@ class Ears:
         if begins:
             allowed = (plan.key for plan in self._plans if self._board.allows(plan.key))
             self._fed = next(allowed, self._plans[0].key)
-        for plan in self._plans:
-            route = self._routes[plan.key]
-            if isinstance(route, StreamingTranscriber) and (plan.early or plan.key == self._fed):
+        for key, route in self._streaming.items():
+            if key == self._fed or key in self._early:
                 route.hear(pcm16_8k, begins=begins)
 
     def told(self, text: str, *, final: bool, at: str = "") -> None:
@@ -69,9 +73,12 @@ class Ears:
         audio_ms = len(pcm16_8k) / 2 * 1000 / RATE_HZ
         silent: list[EarPlan] = []
         failure: HearingError | None = None
-        plans = self._in_order()
+        plans = [plan for plan in self._plans if self._board.allows(plan.key)]
+        well = len(plans)
+        # The others as a last resort: an utterance is worth a try.
+        plans += [plan for plan in self._plans if plan not in plans]
         for at, plan in enumerate(plans):
-            is_last = at == len(plans) - 1
+            is_last = at == (well or len(plans)) - 1
             within_ms = _LAST_MS if is_last else deadline_ms(self._timeout_ms, audio_ms)
             try:
                 text = await self._ask(plan, pcm16_8k, within_ms)
@@ -79,7 +86,7 @@ class Ears:
                 failure = error
                 log.info("speech-to-text by %s failed (%s): %s", plan.key, error.reason, error)
                 continue
-            if not text and not is_last and asks_again(audio_ms):
+            if not text and at < well - 1 and asks_again(audio_ms):
                 silent.append(plan)  # a second opinion: it would be an utterance lost
                 continue
             if silent and not overrules(text):
@@ -98,9 +105,7 @@ class Ears:
     async def aclose(self) -> None:
         """Let go of the routes that are this call's own, within a second."""
         closing = [
-            asyncio.create_task(route.aclose(), name="close ears")
-            for route in self._routes.values()
-            if isinstance(route, StreamingTranscriber)
+            asyncio.create_task(route.aclose(), name="close ears") for route in self._streaming.values()
         ]
         if closing:
             done, late = await asyncio.wait(closing, timeout=_LET_GO_S)
@@ -109,11 +114,6 @@ class Ears:
             for task in done:
                 if (error := task.exception()) is not None:
                     log.error("speech-to-text not closed", exc_info=error)
-
-    def _in_order(self) -> list[EarPlan]:
-        """Those that are well first, the others as a last resort: an utterance is worth a try."""
-        allowed = [plan for plan in self._plans if self._board.allows(plan.key)]
-        return allowed + [plan for plan in self._plans if plan not in allowed]
 
     async def _ask(self, plan: EarPlan, pcm16_8k: bytes, within_ms: float) -> str:
         """Raises HearingError; whatever happens is told to the board."""
@@ -137,8 +137,8 @@ class Ears:
         return text
 
     async def _connect(self, plan: EarPlan) -> None:
-        route = self._routes[plan.key]
-        if not isinstance(route, StreamingTranscriber) or not self._board.allows(plan.key):
+        route = self._streaming.get(plan.key)
+        if route is None or not self._board.allows(plan.key):
             return
         try:
             await route.connect()

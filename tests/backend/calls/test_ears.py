@@ -143,6 +143,20 @@ async def test_the_last_route_may_take_longer() -> None:
     await asyncio.wait([asking])
 
 
+async def test_the_last_route_that_is_well_may_take_longer_too() -> None:
+    slow = Route("from here", None)
+    bench = Bench(openai=Route("unauthorized"), local=slow)
+    ears = bench.ears(timeout_ms=1)
+    await ears.transcribe(SECOND)
+    slow.asked.clear()
+    asking = asyncio.create_task(ears.transcribe(SECOND))
+    await slow.asked.wait()
+    done, _ = await asyncio.wait([asking], timeout=0.1)
+    assert not done
+    asking.cancel()
+    await asyncio.wait([asking])
+
+
 async def test_when_none_hears_the_last_failure_is_told() -> None:
     bench = Bench(openai=Route("unauthorized"), local=Route("busy"))
     with pytest.raises(HearingError, match="it is busy"):
