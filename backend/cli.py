@@ -211,7 +211,12 @@ def evaluate(
         tuple(words or ()), jobs, agents_dir,
     )  # fmt: skip
     known = _AgentsOf(agents_dir)
-    raise typer.Exit(_told(lambda: run_eval(_console(), options, known.find)))
+
+    def load() -> tuple[Settings, dict[str, str]]:
+        settings = load_settings()
+        return settings, load_agent_secrets(settings)
+
+    raise typer.Exit(_told(lambda: run_eval(_console(), options, known.find, load)))
 
 
 @agents_app.command("check")

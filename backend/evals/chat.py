@@ -22,7 +22,7 @@ from rich.console import Console
 
 from backend.app import now_ms
 from backend.calls.manager import DiallingCarrier
-from backend.calls.ports import CallParts, Toolbox
+from backend.calls.ports import CallParts
 from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.g711 import RATE_HZ, Codec
@@ -32,9 +32,9 @@ from backend.errors import BackendError, ConfigError, SpeechError
 from backend.evals.chat_view import ChatView
 from backend.evals.leaping import LeapingLoop, run_leaping
 from backend.evals.memory import MEDIA_URL, MemoryCall, MemoryStore, NobodyCounts
+from backend.evals.mind import thinking_mind
 from backend.evals.sound_card import SoundCard
 from backend.evals.text_call import Mind, written_call, written_parts
-from backend.evals.thinking import WaitedModel, WatchedToolbox
 from backend.evals.typed import HELP, Keys, Quit, Silence, Told, Typed, Words, read_typed
 from backend.evals.written import WrittenActivity, WrittenAnnouncer, WrittenEars, utterance
 from backend.settings import Settings
@@ -219,19 +219,9 @@ class _Chat:
 
     async def _mind(self, stack: AsyncExitStack) -> Mind:
         thinking = Thinking(self._settings, self._secrets)
-        stack.push_async_callback(thinking.aclose)
         if lack := thinking.lack(self._agent):
             self.view.told(f"{self._agent.name}: {lack}")
-
-        def toolbox(agent: Agent, variables: Mapping[str, str]) -> Toolbox | None:
-            tools = thinking.toolbox(agent, variables)
-            return None if tools is None else WatchedToolbox(tools, self.view.tool)
-
-        def model(agent: Agent) -> WaitedModel | None:
-            found = thinking.language_model(agent)
-            return None if found is None else WaitedModel(found)
-
-        return Mind(model, toolbox)
+        return thinking_mind(thinking, stack, self.view.tool)
 
     async def _begin(self, call: MemoryCall) -> None:
         self.view.told(

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,12 @@ from rich.markup import escape
 from backend.core.agent import Agent
 from backend.errors import BackendError, ConfigError
 from backend.evals.junit import junit
+from backend.evals.mind import mind_of, mind_settings
 from backend.evals.results import Attempt, SuiteResult, all_passed
 from backend.evals.runner import Job, Run
 from backend.evals.suite import Case, Mode, Suite, SuiteError, load_suite
+from backend.evals.text_call import no_mind
+from backend.settings import Settings
 
 INTERRUPTED = 130
 
@@ -39,10 +42,16 @@ class EvalOptions:
     agents_dir: Path = Path("agents")
 
 
-def run_eval(console: Console, options: EvalOptions, find_agent: Callable[[str], Agent]) -> int:
+def run_eval(
+    console: Console,
+    options: EvalOptions,
+    find_agent: Callable[[str], Agent],
+    load: Callable[[], tuple[Settings, Mapping[str, str]]],
+) -> int:
     """Run everything chosen. → exit status: 0 when all passed, 1 when not, 130 when interrupted.
 
-    Raises ConfigError for suites that cannot be used, and when nothing is left to run.
+    `load`: settings and agents' secrets, asked for only where an agent thinks by a language model or uses
+    tools. Raises ConfigError for suites that cannot be used, and when nothing is left to run.
     """
     jobs = choose(options, find_agent)
     count = sum(case.repeat for job in jobs for case in job.cases)
@@ -51,7 +60,8 @@ def run_eval(console: Console, options: EvalOptions, find_agent: Callable[[str],
     interrupted = False
     try:
         with _stopped_by_signals():
-            _hold(run, options)
+            thinks = any(job.agent.llm.provider != "none" or job.agent.tools for job in jobs)
+            _hold(run, options, load() if thinks else None)
     except (KeyboardInterrupt, asyncio.CancelledError):
         interrupted = True
     _write(console, options, run.results)
@@ -99,13 +109,15 @@ def _fits(suite: Suite, case: Case, options: EvalOptions) -> bool:
     return not options.words or any(word.casefold() in name for word in options.words)
 
 
-def _hold(run: Run, options: EvalOptions) -> None:
+def _hold(run: Run, options: EvalOptions, settings: tuple[Settings, Mapping[str, str]] | None) -> None:
     if options.mode == "text":
-        run.in_text()
+        run.in_text(no_mind if settings is None else mind_of(*settings))
         return
+    further = {} if settings is None else mind_settings(*settings)
     with _run_dir(options) as run_dir:
         try:
-            asyncio.run(run.in_audio(run_dir, options.agents_dir, at_once=options.at_once))
+            work = run.in_audio(run_dir, options.agents_dir, at_once=options.at_once, settings=further)
+            asyncio.run(work)
         except BaseExceptionGroup as group:
             raise _first(group) from group
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from backend.core.records import Direction
 from backend.errors import BackendError
 from backend.evals.results import Attempt, CaseResult, SuiteResult
 from backend.evals.suite import Case, Mode, Suite
-from backend.evals.text_call import MakeParts, run_text, written_parts
+from backend.evals.text_call import OpenMind, no_mind, run_text
 from backend.evals.verdicts import call_report, judge_call
 from backend.simulator.call_run import Evidence, run_inbound, run_outbound
 from backend.simulator.stack import Stack, StackConfig, StackError
@@ -69,24 +69,28 @@ class Run:
         """All there is, also of suites that were cut short."""
         return [running.result(self._mode) for running in self._running]
 
-    def in_text(self, make_parts: MakeParts = written_parts) -> None:
+    def in_text(self, open_mind: OpenMind = no_mind) -> None:
         """Every case in writing, one after the other."""
         for running in self._running:
             for case in running.job.cases:
                 for number in range(1, case.repeat + 1):
                     began_s = time.monotonic()
                     try:
-                        evidence = _text_call(running.job, case, make_parts)
+                        evidence = _text_call(running.job, case, open_mind)
                     except BackendError as error:
                         attempt = Attempt(number, time.monotonic() - began_s, problem=str(error))
                     else:
                         attempt = self._judged(case, number, evidence, time.monotonic() - began_s)
                     self._keep(running, case, attempt)
 
-    async def in_audio(self, run_dir: Path, agents_dir: Path, *, at_once: int) -> None:
-        """Every case through the real processes, `at_once` calls side by side. Raises StackError."""
+    async def in_audio(
+        self, run_dir: Path, agents_dir: Path, *, at_once: int, settings: Mapping[str, str]
+    ) -> None:
+        """Every case through the real processes, `at_once` calls side by side. `settings`: the backend's
+        own, beyond those it needs. Raises StackError."""
         places, dialling = asyncio.Semaphore(at_once), asyncio.Lock()
-        async with Stack(StackConfig(run_dir=run_dir, agents_dir=agents_dir)) as stack:
+        config = StackConfig(run_dir=run_dir, agents_dir=agents_dir, settings=settings)
+        async with Stack(config) as stack:
 
             async def hold(running: _Running, case: Case, number: int) -> None:
                 async with places:
@@ -125,9 +129,9 @@ def _outbound(agent: Agent, case: Case) -> bool:
     return not agent.phone_numbers if case.outbound is None else case.outbound
 
 
-def _text_call(job: Job, case: Case, make_parts: MakeParts) -> Evidence:
+def _text_call(job: Job, case: Case, open_mind: OpenMind) -> Evidence:
     direction: Direction = "outbound" if _outbound(job.agent, case) else "inbound"
-    return run_text(job.agent, case.script, direction, case.variables, make_parts)
+    return run_text(job.agent, case.script, direction, case.variables, open_mind)
 
 
 async def _audio_call(stack: Stack, job: Job, case: Case, dialling: asyncio.Lock) -> Evidence:

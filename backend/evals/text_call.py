@@ -6,8 +6,9 @@ Gives the same evidence as a call through the real processes does. Knows nothing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
 from functools import partial
 
 from backend.calls.manager import DiallingCarrier
@@ -18,6 +19,7 @@ from backend.core.g711 import Codec
 from backend.core.records import Direction, TurnRecord
 from backend.evals.leaping import run_leaping
 from backend.evals.memory import MEDIA_URL, MemoryCall, MemoryStore, NobodyCounts
+from backend.evals.thinking import ToolUse
 from backend.evals.written import (
     CHARACTER,
     WrittenActivity,
@@ -29,7 +31,7 @@ from backend.evals.written import (
 from backend.simulator.call import Surroundings
 from backend.simulator.call_run import LONGEST_CALL_S, CallRunError, Evidence
 from backend.simulator.orders import Plan
-from backend.simulator.script import Interrupt, Say, Script
+from backend.simulator.script import Script
 from backend.web.views import view
 
 MakeParts = Callable[[DiallingCarrier, MemoryStore], CallParts]
@@ -44,6 +46,13 @@ class Mind:
 
 
 NO_MIND = Mind()
+OpenMind = Callable[[AsyncExitStack, Callable[[ToolUse], None]], Awaitable[Mind]]
+"""Makes a call's mind, closed by the stack; tells of the tools it uses."""
+
+
+async def no_mind(stack: AsyncExitStack, told: Callable[[ToolUse], None]) -> Mind:
+    """The call flow alone."""
+    return NO_MIND
 
 
 def loop_clock() -> float:
@@ -85,19 +94,19 @@ def run_text(
     script: Script,
     direction: Direction,
     variables: Mapping[str, str],
-    make_parts: MakeParts = written_parts,
+    open_mind: OpenMind = no_mind,
 ) -> Evidence:
     """Play the script to its end. Raises CallRunError when the call does not end, RequestError for a call
-    that the agent cannot place."""
-    said = {
-        (step.say, step.noise_db): utterance(step.say)
-        for step in script.steps
-        if isinstance(step, Say | Interrupt)
-    }
+    that the agent cannot place. The call's record also names the tools used."""
+    said = {(step.say, step.noise_db): utterance(step.say) for step in script.spoken}
     plan = Plan(script, said, Codec.PCMU)
 
     async def call() -> Evidence:
-        async with written_call(agent, plan, make_parts=make_parts) as memory:
+        used: list[ToolUse] = []
+        async with AsyncExitStack() as stack:
+            mind = await open_mind(stack, used.append)
+            memory = written_call(agent, plan, make_parts=partial(written_parts, mind=mind))
+            await stack.enter_async_context(memory)
             await memory.place(direction, variables)
             try:
                 async with asyncio.timeout(LONGEST_CALL_S):
@@ -105,6 +114,7 @@ def run_text(
             except TimeoutError as error:
                 raise CallRunError(f"the call did not end within {LONGEST_CALL_S:.0f} s") from error
             line, wav = memory.sim.record().to_json(), memory.sim.conversation.line.wav()
-        return Evidence(line, view(record).model_dump(mode="json", by_alias=True), wav)
+        document = view(record).model_dump(mode="json", by_alias=True)
+        return Evidence(line, {**document, "tools": [asdict(use) for use in used]}, wav)
 
     return run_leaping(call())

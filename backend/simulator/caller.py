@@ -13,6 +13,7 @@ from backend.simulator.script import (
     Interrupt,
     Press,
     Say,
+    SayUntil,
     Script,
     StaySilent,
     Step,
@@ -21,6 +22,7 @@ from backend.simulator.script import (
 )
 
 KEY_GAP_MS = 250.0
+_TURN_MS = 1_200.0  # after so much quiet it is our turn again, though we were not understood
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class ScriptedCaller:
         self._past_ms = 0.0  # speech that began before this is not "next"
         self._spoke = False
         self._keys_pressed = 0
+        self._tries = 0
+        self._tried_ms = 0.0
         self._ended = False
 
     @property
@@ -105,6 +109,7 @@ class ScriptedCaller:
                 break
             self._at += 1
             self._step_began_ms, self._spoke, self._keys_pressed = None, False, 0
+            self._tries = 0
         return actions
 
     def _play(
@@ -113,12 +118,14 @@ class ScriptedCaller:
         """Whether the step is over."""
         match step:
             case WaitFor():
-                return self._match(step) or self._late(step.timeout_ms, waited_ms, actions)
+                return self._match(step.phrases) or self._late(step.timeout_ms, waited_ms, actions)
             case WaitUntilQuiet():
                 quiet_ms = 0.0 if self._agent_speaking or speaking else now_ms - self._quiet_since_ms
                 return quiet_ms >= step.quiet_ms or self._late(step.timeout_ms, waited_ms, actions)
             case Say():
                 return self._say(step, now_ms, speaking, actions)
+            case SayUntil():
+                return self._insist(step, now_ms, speaking, actions)
             case Interrupt():
                 if not self._spoke and not self._due(step.interrupt_after_ms, now_ms):
                     return self._late(step.timeout_ms, waited_ms, actions)
@@ -132,12 +139,12 @@ class ScriptedCaller:
                 actions.append(EndCall())
                 return True
 
-    def _match(self, step: WaitFor) -> bool:
+    def _match(self, phrases: list[str]) -> bool:
         """The fewest stretches that hold the words; they are then used up."""
         if self._searched == (self._at, len(self._heard)):
             return False
         for count in range(1, len(self._heard) + 1):
-            if hears_any(step.phrases, " ".join(heard.text for heard in self._heard[:count])):
+            if hears_any(phrases, " ".join(heard.text for heard in self._heard[:count])):
                 self._past_ms = max(self._past_ms, self._heard[count - 1].end_ms)
                 del self._heard[:count]
                 return True
@@ -151,6 +158,22 @@ class ScriptedCaller:
         self._past_ms = max(self._past_ms, now_ms)
         actions.append(Speak(step))
         return False
+
+    def _insist(self, step: SayUntil, now_ms: float, speaking: bool, actions: list[CallerAction]) -> bool:
+        if speaking:
+            self._tried_ms = now_ms
+            return False
+        if self._tries and self._match(step.phrases):
+            return True
+        says = step.says
+        asked_again = any(heard.end_ms > self._past_ms for heard in self._heard)
+        our_turn = asked_again and not self._agent_speaking and now_ms - self._quiet_since_ms >= _TURN_MS
+        if self._tries == 0 or (our_turn and self._tries < len(says)):
+            actions.append(Speak(says[self._tries]))
+            self._tries += 1
+            self._past_ms = self._tried_ms = now_ms
+            return False
+        return self._late(step.timeout_ms, now_ms - self._tried_ms, actions)
 
     def _due(self, after_ms: int, now_ms: float) -> bool:
         next_ms = next((start_ms for start_ms in self._speech_starts_ms if start_ms >= self._past_ms), None)
@@ -175,6 +198,9 @@ class ScriptedCaller:
             case WaitFor() as step:
                 wanted = " or ".join(repr(phrase) for phrase in step.phrases)
                 return f"{where}: waited {timeout_ms} ms for {wanted}; heard: {heard}"
+            case SayUntil() as step:
+                wanted = " or ".join(repr(phrase) for phrase in step.phrases)
+                return f"{where}: said it {self._tries} times and did not hear {wanted}; heard: {heard}"
             case Interrupt():
                 return f"{where}: the agent did not speak for {timeout_ms} ms, so nobody could be interrupted"
             case _:

@@ -21,7 +21,7 @@ from backend.simulator.conversation import Transcriber
 from backend.simulator.eventlog import EventLog
 from backend.simulator.media_leg import MediaFaults
 from backend.simulator.orders import CallTimes, Order, Outcome, Plan
-from backend.simulator.script import LISTENER, Interrupt, Say, Script
+from backend.simulator.script import LISTENER, Script
 from backend.simulator.voice import CallerVoice
 from backend.simulator.webhooks import WebhookPolicy, WebhookSender
 
@@ -98,8 +98,7 @@ class Carrier:
             (step.say, step.noise_db): await self._voice.say(
                 step.say, pitch=script.voice.pitch, speed=script.voice.speed, noise_db=step.noise_db
             )
-            for step in script.steps
-            if isinstance(step, Say | Interrupt)
+            for step in script.spoken
         }
         return Plan(script, said, codec, outcome, answer_after_ms, faults)
 

@@ -71,6 +71,31 @@ class Say(_Part):
     noise_db: _NoiseDb | None = Field(default=None, strict=False)
 
 
+class SayUntil(_Part):
+    """Speak until the agent says one of these: when it says something else and falls silent, `again`'s words
+    come, one after the other, as people say it once more and more plainly."""
+
+    say: _Text
+    until: str | list[str]
+    again: list[_Text] = Field(default_factory=list, max_length=10)
+    noise_db: _NoiseDb | None = Field(default=None, strict=False)
+    timeout_ms: _TimeoutMs = 20_000
+
+    @property
+    def phrases(self) -> list[str]:
+        return [self.until] if isinstance(self.until, str) else self.until
+
+    @property
+    def says(self) -> list[Say]:
+        """What is said, try by try."""
+        return [Say(say=words, noise_db=self.noise_db) for words in (self.say, *self.again)]
+
+    @field_validator("until")
+    @classmethod
+    def _has_words(cls, value: str | list[str]) -> str | list[str]:
+        return WaitFor(wait_for=value).wait_for
+
+
 class Interrupt(_Part):
     """Speak `interrupt_after_ms` after the agent begins its next speech."""
 
@@ -98,13 +123,14 @@ class HangUp(_Part):
     hang_up: Literal[True]
 
 
-Step = WaitFor | WaitUntilQuiet | Say | Interrupt | Press | StaySilent | HangUp
+Step = WaitFor | WaitUntilQuiet | Say | SayUntil | Interrupt | Press | StaySilent | HangUp
 
-# `interrupt_after_ms` stands before `say`, which it also has.
+# `interrupt_after_ms` and `until` stand before `say`, which they also have.
 _STEPS: dict[str, type[Step]] = {
     "wait_for": WaitFor,
     "wait_until_quiet": WaitUntilQuiet,
     "interrupt_after_ms": Interrupt,
+    "until": SayUntil,
     "say": Say,
     "press": Press,
     "silent_ms": StaySilent,
@@ -117,6 +143,17 @@ class Script(_Part):
 
     voice: VoiceShape = VoiceShape()
     steps: tuple[Step, ...] = ()
+
+    @property
+    def spoken(self) -> list[Say | Interrupt]:
+        """All that the caller may have to say."""
+        says: list[Say | Interrupt] = []
+        for step in self.steps:
+            if isinstance(step, SayUntil):
+                says += step.says
+            elif isinstance(step, Say | Interrupt):
+                says.append(step)
+        return says
 
 
 LISTENER = Script()
@@ -185,6 +222,7 @@ _REASONS: dict[tuple[type[_Part], str], str] = {
     (Press, "press"): "keys are 0-9, *, # and A-D, given as text",
     (HangUp, "hang_up"): "can only be true",
     (WaitUntilQuiet, "wait_until_quiet"): "can only be true",
+    (SayUntil, "say"): "give the words to say, at least one and at most 1000 characters",
     (Interrupt, "say"): "an interruption needs the words to say, at least one and at most 1000 characters",
 }
 

@@ -23,7 +23,9 @@ def shipped(wanted: str) -> Agent:
 
 @pytest.mark.parametrize("path", sorted(SUITES), ids=lambda path: path.stem)
 def test_every_shipped_caller_gets_through(path: Path) -> None:
-    run = Run(choose(EvalOptions((path,)), shipped), "text", lambda job, case, attempt: None)
+    # In writing no noise is heard: of the twenty callers on noisy lines a few will do.
+    words = ("street", "human", "hours") if path.stem == "noisy-lines" else ()
+    run = Run(choose(EvalOptions((path,), words=words), shipped), "text", lambda job, case, attempt: None)
     run.in_text()
     (result,) = run.results
     complaints = [(case.case.id, attempt.complaints) for case in result.cases for attempt in case.attempts]

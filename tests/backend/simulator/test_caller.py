@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backend.simulator.caller import EndCall, PressKey, ScriptedCaller, Speak
+from backend.simulator.caller import CallerAction, EndCall, PressKey, ScriptedCaller, Speak
 from backend.simulator.script import parse_script
 
 
@@ -117,3 +117,40 @@ def test_hearing_nothing_matches_nothing(text):
     one = caller({"wait_for": "hello"})
     one.heard(text, 10)
     assert run(one, 0, 100) == []
+
+
+def insists(**changes: object) -> ScriptedCaller:
+    step = {"say": "Tuesday.", "until": "which time", "again": ["On Tuesday."], "timeout_ms": 5_000, **changes}
+    return ScriptedCaller(parse_script({"steps": [step]}))
+
+
+def test_who_is_understood_says_it_once() -> None:
+    caller = insists()
+    assert said(caller.tick(0, speaking=False)) == ["Tuesday."]
+    assert caller.tick(500, speaking=True) == []
+    caller.agent_began(1_000)
+    caller.agent_ended(2_000)
+    caller.heard("Fine. Which time?", 2_000)
+    assert caller.tick(2_020, speaking=False) == []
+    assert caller.finished
+
+
+def test_who_is_asked_again_says_it_again_in_other_words_and_gives_up_in_the_end() -> None:
+    caller = insists()
+    caller.tick(0, speaking=False)
+    caller.tick(500, speaking=True)
+    caller.agent_began(1_000)
+    assert caller.tick(2_900, speaking=False) == []
+    caller.agent_ended(3_000)
+    caller.heard("Sorry?", 3_000)
+    assert caller.tick(3_100, speaking=False) == [], "the agent may go on"
+    assert said(caller.tick(4_300, speaking=False)) == ["On Tuesday."]
+    caller.tick(4_800, speaking=True)
+    assert caller.tick(9_000, speaking=False) == []
+    (end,) = caller.tick(9_900, speaking=False)
+    assert isinstance(end, EndCall)
+    assert end.reason == "script.steps[0]: said it 2 times and did not hear 'which time'; heard: Sorry?"
+
+
+def said(actions: list[CallerAction]) -> list[str]:
+    return [action.step.say for action in actions if isinstance(action, Speak)]
