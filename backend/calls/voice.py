@@ -149,6 +149,7 @@ class Voice:
             if plan is None:
                 await self._resort(piece, out, reason, problems)
                 return
+            level = logging.WARNING if self._is_well(plan) else logging.DEBUG  # known to fail, it was told
             broken = await self._attempt(plan, piece, out, before[-_BEFORE_CHARACTERS:], reason, tried)
             if broken is None:
                 self._has_spoken = True
@@ -157,7 +158,7 @@ class Voice:
             reason = broken.error.reason
             before = f"{before} {piece.until(broken.said).spoken}".strip()
             piece = piece.rest(broken.said)
-            log.warning("%s; %d words remain to be said", broken.error, len(piece.words))
+            log.log(level, "%s; %d words remain to be said", broken.error, len(piece.words))
             if counts_against_route(reason):
                 self._board.failed_over("middle" if broken.said else "begin", len(piece.words))
             else:  # another server of the same kind would refuse it, too
@@ -178,11 +179,14 @@ class Voice:
         """The best route not tried yet; one that is known to fail only where nothing else is left."""
         left = [plan for plan in self._plans if plan.key not in tried]
         now_ms = self._clock()
-        healthy = [plan for plan in left if self._board.allows(plan.key, plan.voice_id)]
+        healthy = [plan for plan in left if self._is_well(plan)]
         sweet = [plan for plan in healthy if self._sour_until_ms.get(plan.key, now_ms) <= now_ms]
         if sweet or healthy:
             return (sweet or healthy)[0]
         return left[0] if left and self._last_resort is None else None
+
+    def _is_well(self, plan: RoutePlan) -> bool:
+        return self._board.allows(plan.key, plan.voice_id)
 
     def _route(self, plan: RoutePlan) -> SpeechRoute:
         if plan.key not in self._routes:
@@ -197,7 +201,7 @@ class Voice:
     def _warm_standby(self, tried: set[RouteKey]) -> None:
         """Connect the next route in the background: when it is needed, there is no time for that."""
         plan = self._choose(tried)
-        if plan is not None and not self._closed:
+        if plan is not None and self._is_well(plan) and not self._closed:
             _spawn(self._warm(plan), self._warming)
 
     async def _warm(self, plan: RoutePlan) -> None:

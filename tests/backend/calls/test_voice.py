@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import audioop
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from backend.calls.ports import Recording
 from backend.calls.route_board import RouteBoard
 from backend.calls.voice import Voice
 from backend.core.failover import Patience
+from backend.core.health import RouteKey
 from backend.core.speech import CharMark, Piece, Sound, plain_piece
 from backend.errors import SpeechError, SpeechFailure
 from tests.backend.calls.fakes import Script, ScriptedRoute, now_ms, tone, until, voice_of
@@ -399,6 +401,29 @@ async def test_a_voice_that_babbles_on_is_stopped_and_nothing_is_said_twice() ->
     assert out.said == [("sesame_ws", TEXT)]
     assert second.asked == []
     assert out.pieces[0][3] < 8 * 30_000
+
+
+async def test_a_long_outage_is_told_once_not_by_every_call(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    board = RouteBoard(now_ms)
+    for _ in range(20):
+        routes = ScriptedRoute(), Second()
+        for route in routes:
+            route.failure = failing("closed")
+        async with speaking(*routes, board=board) as voice:
+            for _ in range(3):
+                with pytest.raises(SpeechError):
+                    await voice.say(PIECE, Ledger())
+    assert len(caplog.records) < 15
+
+
+async def test_a_standby_that_is_left_alone_is_not_connected() -> None:
+    board, second = RouteBoard(now_ms), Second()
+    board.failed(RouteKey("elevenlabs", "server 2"), failing("quota"))
+    async with speaking(says(100), second, board=board) as voice:
+        await voice.connect()
+        await asyncio.sleep(0.01)
+    assert second.connects == []
 
 
 # --- hedging -------------------------------------------------------------------------------------------
