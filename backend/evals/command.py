@@ -55,11 +55,12 @@ def run_eval(
     """
     jobs = choose(options, find_agent)
     count = sum(case.repeat for job in jobs for case in job.cases)
-    console.print(f"{count} calls in {options.mode}, {len(jobs)} {'suite' if len(jobs) == 1 else 'suites'}")
+    calls, suites = _many(count, "call"), _many(len(jobs), "suite")
     run = Run(jobs, options.mode, _Teller(console))
     interrupted = False
     try:
         with _stopped_by_signals():
+            console.print(f"{calls} in {options.mode}, {suites}")
             thinks = any(job.agent.llm.provider != "none" or job.agent.tools for job in jobs)
             _hold(run, options, load() if thinks else None)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -198,3 +199,7 @@ def _write(console: Console, options: EvalOptions, results: Sequence[SuiteResult
             console.print(f"\n{write_html(results, options.html)}")
     except OSError as error:
         raise BackendError(f"{error.filename} cannot be written: {error.strerror}") from error
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"

@@ -165,11 +165,13 @@ class ScriptedCaller:
             return False
         if self._tries and self._match(step.phrases):
             return True
-        says = step.says
         asked_again = any(heard.end_ms > self._past_ms for heard in self._heard)
         our_turn = asked_again and not self._agent_speaking and now_ms - self._quiet_since_ms >= _TURN_MS
-        if self._tries == 0 or (our_turn and self._tries < len(says)):
-            actions.append(Speak(says[self._tries]))
+        tries: list[CallerAction] = [Speak(words) for words in step.says]
+        if step.or_press is not None:
+            tries.append(PressKey(step.or_press))
+        if self._tries == 0 or (our_turn and self._tries < len(tries)):
+            actions.append(tries[self._tries])
             self._tries += 1
             self._past_ms = self._tried_ms = now_ms
             return False
@@ -200,7 +202,7 @@ class ScriptedCaller:
                 return f"{where}: waited {timeout_ms} ms for {wanted}; heard: {heard}"
             case SayUntil() as step:
                 wanted = " or ".join(repr(phrase) for phrase in step.phrases)
-                return f"{where}: said it {self._tries} times and did not hear {wanted}; heard: {heard}"
+                return f"{where}: tried {self._tries} times and did not hear {wanted}; heard: {heard}"
             case Interrupt():
                 return f"{where}: the agent did not speak for {timeout_ms} ms, so nobody could be interrupted"
             case _:

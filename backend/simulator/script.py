@@ -73,11 +73,12 @@ class Say(_Part):
 
 class SayUntil(_Part):
     """Speak until the agent says one of these: when it says something else and falls silent, `again`'s words
-    come, one after the other, as people say it once more and more plainly."""
+    come, one after the other, as people say it once more and more plainly; then, if given, a key."""
 
     say: _Text
     until: str | list[str]
     again: list[_Text] = Field(default_factory=list, max_length=10)
+    or_press: str | None = Field(default=None, pattern=r"^[0-9*#A-D]$")
     noise_db: _NoiseDb | None = Field(default=None, strict=False)
     timeout_ms: _TimeoutMs = 20_000
 

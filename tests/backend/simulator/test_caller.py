@@ -120,8 +120,8 @@ def test_hearing_nothing_matches_nothing(text):
 
 
 def insists(**changes: object) -> ScriptedCaller:
-    step = {"say": "Tuesday.", "until": "which time", "again": ["On Tuesday."], "timeout_ms": 5_000, **changes}
-    return ScriptedCaller(parse_script({"steps": [step]}))
+    step = {"say": "Tuesday.", "until": "which time", "again": ["On Tuesday."], "timeout_ms": 5_000}
+    return ScriptedCaller(parse_script({"steps": [{**step, **changes}]}))
 
 
 def test_who_is_understood_says_it_once() -> None:
@@ -149,7 +149,17 @@ def test_who_is_asked_again_says_it_again_in_other_words_and_gives_up_in_the_end
     assert caller.tick(9_000, speaking=False) == []
     (end,) = caller.tick(9_900, speaking=False)
     assert isinstance(end, EndCall)
-    assert end.reason == "script.steps[0]: said it 2 times and did not hear 'which time'; heard: Sorry?"
+    assert end.reason == "script.steps[0]: tried 2 times and did not hear 'which time'; heard: Sorry?"
+
+
+def test_who_is_never_understood_presses_a_key() -> None:
+    caller = insists(again=[], or_press="2")
+    caller.tick(0, speaking=False)
+    caller.tick(500, speaking=True)
+    caller.agent_began(1_000)
+    caller.agent_ended(3_000)
+    caller.heard("Sorry? Or press two.", 3_000)
+    assert caller.tick(4_300, speaking=False) == [PressKey("2")]
 
 
 def said(actions: list[CallerAction]) -> list[str]:
