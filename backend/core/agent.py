@@ -291,6 +291,11 @@ class Node(_Model):
         return any(action.type in ("hangup", "transfer") for action in self.actions)
 
     @property
+    def onward(self) -> Transition | None:
+        """Its last resort, if it has one."""
+        return next((item for item in self.transitions if item.when.otherwise), None)
+
+    @property
     def listens(self) -> bool:
         """Whether the node waits for the caller once it has spoken."""
         if self.listen is not None:

@@ -15,13 +15,13 @@ from datetime import date
 from backend.core.agent import ActionSettings, Agent, Collect, Node, Transition
 from backend.core.agent_checks import captured_names, transfer_target_problem
 from backend.core.answers import correction, is_bare, parse_answer, say_back, yes_or_no
+from backend.core.asking import make_ask, offered
 from backend.core.matching import KeyMatch, KeyPattern, has_keyword, search, spoken_keys, tidy, words
 from backend.core.steps import (
     ELSE,
     Action,
     Ask,
     CallWebhook,
-    Choice,
     Expects,
     Hangup,
     Listen,
@@ -53,7 +53,6 @@ _PHONE_KEYS = 7
 _MAX_CAPTURED = 200  # characters of a caller's words kept in a variable
 _MAX_KEYS = 32
 _MAX_READ_BACK = 4  # times a value is read back at one node
-_PLAIN_NUMBER = re.compile(r"\+?[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ class Flow:
 
     def proceed(self) -> Step:
         """On from a node that does not listen. Raises FlowError if there is nowhere to go."""
-        onward = self._onward()
+        onward = self._at.onward
         if self._at.listens or self._at.ends_call or onward is None:
             raise FlowError(f"node {self._at.id!r} has nowhere to proceed to")
         return self._follow(onward)
@@ -195,7 +194,8 @@ class Flow:
     def chose(self, intent: str, said: str, *, opened: bool) -> Step:
         """It found that the caller wants this. `opened`: it has already spoken for the node this leads to."""
         self._check_listening()
-        wanted = (item for item in self._offered() if (item.when.intent or ELSE) == intent)
+        ways = offered(self._at, self._transitions())
+        wanted = (item for item in ways if (item.when.intent or ELSE) == intent)
         item = next(wanted, None)
         if item is None:
             raise FlowError(f"node {self._at.id!r} has no choice {intent!r}")
@@ -207,7 +207,7 @@ class Flow:
         collect = self._at.collect
         if collect is None:
             raise FlowError(f"node {self._at.id!r} collects nothing")
-        onward = self._onward()
+        onward = self._at.onward
         if collect.confirm and self._at.listens:
             return self._read_back(_Pending(value, onward, {}, "", 0), collect)
         self._keep(collect.name, value)
@@ -365,19 +365,16 @@ class Flow:
     def _keep(self, name: str, value: str) -> None:
         self.variables[name] = value[:_MAX_CAPTURED].strip()
 
-    def _onward(self) -> Transition | None:
-        return next((item for item in self._at.transitions if item.when.otherwise), None)
-
     def _otherwise(self, said: str) -> Step | None:
         """The node's last resort, if it has one and has what it collects."""
-        onward, collect = self._onward(), self._at.collect
+        onward, collect = self._at.onward, self._at.collect
         if onward is None or (collect and not self._value(collect, onward, said)):
             return None
         return self._take(onward, {}, said)
 
     def _plainly_answers(self, said: str) -> bool:
         """Whether it is what the node collects and no more, so that no model need look at it."""
-        collect, onward = self._at.collect, self._onward()
+        collect, onward = self._at.collect, self._at.onward
         if collect is None or onward is None or not is_bare(collect.type, said):
             return False
         return bool(self._value(collect, onward, said))
@@ -430,49 +427,17 @@ class Flow:
         return None if ask is None else Step(self._at.id, (), (), self._listen(), False, ask)
 
     def _ask(self, said: str | None) -> Ask | None:
-        """What to ask it, now that the caller said this (None: now that the node is entered)."""
-        node = self._at
-        choices = () if said is None else self._choices()
-        if not self._thinks or not (node.prompt or choices):
+        if not self._thinks:
             return None
-        used = {item.when.tool for item in self._transitions()}
-        collect = node.collect if node.prompt else None
-        return Ask(
-            node.id,
-            self._for_model(self.agent.system_prompt or ""),
-            self._for_model(node.prompt) if node.prompt else None,
+        return make_ask(
+            self.agent,
+            self._at,
+            self._transitions(),
             said,
-            choices,
-            node.tools if node.prompt else (),
-            tuple(name for name in node.tools if name in used),
-            collect,
-            collect is not None and (bool(collect.confirm) or self._onward() is not None),
-            tuple((name, value) for name in sorted(self._from_caller) if (value := self.variables.get(name))),
-            self._today,
+            variables=self.variables,
+            from_caller=self._from_caller,
+            today=self._today,
         )
-
-    def _offered(self) -> tuple[Transition, ...]:
-        """The transitions a language model may choose."""
-        intents = tuple(item for item in self._transitions() if item.when.intent)
-        onward = self._onward()
-        free = self._at.prompt and self._at.collect is None and onward is not None
-        return (*intents, onward) if free and onward is not None else intents
-
-    def _choices(self) -> tuple[Choice, ...]:
-        choices: dict[str, Choice] = {}
-        for item in self._offered():
-            prompt = self._node(item.to).prompt
-            intent = item.when.intent or ELSE
-            choices.setdefault(intent, Choice(intent, self._for_model(prompt) if prompt else None))
-        return tuple(choices.values())
-
-    def _for_model(self, text: str) -> str:
-        """A text for the language model. What a caller said must not stand among its instructions: of such a
-        variable only the name does, and its value comes as data."""
-        unsafe = set(self._from_caller)
-        if not _PLAIN_NUMBER.fullmatch(self.variables.get("caller_number", "")):
-            unsafe.add("caller_number")
-        return render(text, self.variables | {name: f"[{name}]" for name in unsafe})
 
     # --- not understood ------------------------------------------------------------------------------
 
@@ -588,7 +553,7 @@ class Flow:
             self._pending is None
             and collect is not None
             and collect.type in ("digits", "phone", "number")
-            and self._onward() is not None
+            and self._at.onward is not None
         )
 
     def _captured(self, item: Transition, said: str) -> dict[str, str] | None:

@@ -239,3 +239,9 @@ def test_a_tool_cannot_have_a_name_of_the_call_flows_own(name: str) -> None:
     tool = {"name": name, "description": "d", "url": "http://x.y"}
     (problem,) = problems(agent(BYE, llm={"provider": "openai", "model": "m"}, tools=[tool]))
     assert problem[0] == "tools[0].name" and "choose another" in problem[1]
+
+
+def test_a_tools_filler_is_said_as_it_is_written() -> None:
+    tool = {"name": "t", "description": "d", "url": "http://x.y", "filler": "Wait, {{agent_name}}."}
+    (problem,) = problems(agent(BYE, llm={"provider": "openai", "model": "m"}, tools=[tool]))
+    assert problem[0] == "tools[0].filler"
