@@ -10,14 +10,15 @@ LONGEST_MS = 1_200.0  # of sound: what takes longer is meant
 # As recognisers spell them. "You" is what they hear in a hum.
 _NOISES = frozenset(
     "uh huh hmm hm mm mmm mhm mhmm mmhm mmhmm uhhuh uhuh ah aha oh ooh um er hum eh ho ha ma hah uhm umm mom "
-    "you ahh ohh mmhmmm hmmm".split()
+    "mum you ahh ohh mmhmmm hmmm".split()
 )
 _AGREEING = frozenset("yeah yes yep yup okay ok kay right sure alright good great fine cool nice".split())
 _PHRASES = frozenset(
     (
         "i see", "got it", "all right", "of course", "oh okay", "oh i see", "makes sense", "very good",
         "oh good", "oh great", "okay great", "sounds good", "go on", "i know", "mm hmm", "uh huh", "i got it",
-        "that's right", "that's fine", "no problem", "thank you", "thanks", "thank you so much", "okay thanks", "okay thank you",
+        "that's right", "that's fine", "no problem", "thank you", "thanks", "okay thanks",
+        "okay thank you",
     )
 )  # fmt: skip
 
@@ -30,7 +31,11 @@ _ASKING_YES_NO = frozenset(
 def is_backchannel(text: str, spoke_ms: float) -> bool:
     """Whether these words, said over the agent within `spoke_ms` of sound, only say "I am listening"."""
     words = spoken_words(text.replace("-", " "))
-    if not words or len(words) > MOST_WORDS or spoke_ms > LONGEST_MS or text.rstrip().endswith("?"):
+    if not words or len(words) > MOST_WORDS or spoke_ms > LONGEST_MS:
+        return False
+    if all(word in _NOISES for word in words):
+        return True
+    if text.rstrip().endswith("?"):
         return False
     return " ".join(words) in _PHRASES or all(word in _NOISES or word in _AGREEING for word in words)
 

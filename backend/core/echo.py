@@ -17,13 +17,16 @@ SILENCE_DBFS = -96.0
 LATEST_MS = 600.0  # an echo comes back within this: the carrier's buffers both ways and the room
 _KEPT_MS = 4_000.0
 _STEP_MS = 20
+_WINDOW_MS = 32.0
 _AUDIBLE_DBFS = -50.0  # what is played softer than this has no echo worth the name
 
 _ASSUMED_DB = -23.0  # the echo's loudness against ours, until heard
 _LOUDEST_DB, _SOFTEST_DB = -9.0, -60.0
 _MARGIN_DB = 6.0
-_FALL_DB_PER_S = 1.5  # how fast the guess follows a line that returns less
-_RISE = 0.5  # of the way up, each window: an echo shows at its peaks
+_LEARNT_MS = 1_500.0  # of our voice on the line: so much tells what comes back
+_REMEMBERED_MS = 4_000.0
+_NEARLY_ALL = 0.95
+_TOLD_WINDOWS = 12  # what its words told counts as so many
 _PLAINLY_SOFTER_DB = -5.0
 
 _LEAST_WORDS = 3
@@ -66,7 +69,7 @@ class EchoGuard:
     """One line's echo. Feed each window of inbound sound with what may come back in it."""
 
     def __init__(self) -> None:
-        self._coupling_db = _ASSUMED_DB
+        self._echoes: deque[tuple[float, float]] = deque()  # lately explained: ratio in dB, ms
         self._ratios_db: list[float] = []  # of the sounds since `new_turn` that no echo known so far explains
 
     def explains(self, inbound_dbfs: float, played_dbfs: float, window_ms: float) -> bool:
@@ -77,12 +80,24 @@ class EchoGuard:
         if ratio_db > self._coupling_db + _MARGIN_DB:
             self._ratios_db.append(ratio_db)
             return False
-        if ratio_db > self._coupling_db:
-            self._coupling_db += _RISE * (ratio_db - self._coupling_db)
-        else:
-            fall_db = _FALL_DB_PER_S * window_ms / 1000
-            self._coupling_db = max(_SOFTEST_DB, ratio_db, self._coupling_db - fall_db)
+        self._echoes.append((ratio_db, window_ms))
+        while self._observed_ms > _REMEMBERED_MS:
+            self._echoes.popleft()
         return True
+
+    @property
+    def _observed_ms(self) -> float:
+        return sum(ms for _, ms in self._echoes)
+
+    @property
+    def _coupling_db(self) -> float:
+        """How much of us comes back, at its loudest."""
+        ratios_db = sorted(ratio_db for ratio_db, _ in self._echoes)
+        # Not the very loudest: a caller's soft onset would raise it step by step.
+        loudest_db = ratios_db[int(_NEARLY_ALL * len(ratios_db))] if ratios_db else _ASSUMED_DB
+        if self._observed_ms < _LEARNT_MS:
+            loudest_db = max(loudest_db, _ASSUMED_DB)
+        return min(_LOUDEST_DB, max(_SOFTEST_DB, loudest_db))
 
     def new_turn(self) -> None:
         """What comes now is another sound."""
@@ -95,8 +110,8 @@ class EchoGuard:
 
     def was_echo(self) -> None:
         """Its words told: it was. The line returns more than we thought."""
-        loudest_db = max(self._ratios_db, default=self._coupling_db)
-        self._coupling_db = max(self._coupling_db, min(_LOUDEST_DB, loudest_db))
+        if self._ratios_db:
+            self._echoes.extend([(max(self._ratios_db), _WINDOW_MS)] * _TOLD_WINDOWS)
         self._ratios_db.clear()
 
 

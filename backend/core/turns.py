@@ -18,13 +18,15 @@ from backend.core.pauses import CallerPace
 
 SPEECH_PROBABILITY = 0.5  # Silero's own advice; 0.15 lower to stay in speech, so that it does not flutter
 SILENCE_PROBABILITY = 0.35
-_DOUBT, _CERTAINTY = 0.2, 0.6  # what a window's probability counts: nothing below, in full above
+_DOUBT, _CERTAINTY = 0.3, 0.6  # what a window's probability counts: nothing below, in full above
 # Silero misses loud vowels ("oh,", "ac-tually") for up to 800 ms. A wrong guess only costs a pause, speech
 # is resumed; and for a while afterwards loudness alone proves nothing, or a passing lorry would chop it up.
 _LOUD_BONUS = 0.45
 _LOUD_VOID_MS = 5_000.0
 _LOUD_SPEECH_MS = 800.0  # so long we hold our tongue for a sound that is not speech yet
-_ENOUGH = 0.7  # the detector trails the first sound by about a window: so much of it need not be seen
+# The detector trails the first sound, soft onsets by more: so much of the speech need not be seen. A wrong
+# guess is cheap, speech that was held goes on.
+_UNSEEN_MS = 54.0
 _SURE_WINDOWS = 2  # one alone is a click
 _TRAILING_MS = 32.0  # as the detector trails the last: it was quiet for so much longer
 _ASIDE_MS = 160.0  # after no more than a sign of listening: we wait for our own turn to go on
@@ -265,4 +267,5 @@ class TurnTaker:
             return False
         if self._evidence[-1][2] <= 0:
             return False  # silent now: that we begin to speak after somebody did is no interruption
-        return sum(speech for _, _, speech in self._evidence) >= self.policy.min_speech_ms * _ENOUGH
+        least_ms = self.policy.min_speech_ms
+        return sum(speech for _, _, speech in self._evidence) >= max(least_ms / 2, least_ms - _UNSEEN_MS)
