@@ -19,6 +19,9 @@ from backend.core.speech import Sound
 from backend.errors import SpeechError, SpeechFailure
 
 _TIMEOUT_S = 120.0
+_CHECKED_BYTES = 200 * BYTES_PER_MS * 2  # at a time, as it would come in a call: noise in the middle is noise
+_LEAST_MS_PER_CHARACTER, _FEW_CHARACTERS = 12.0, 30  # the quickest speakers take three times as long
+_MOST_MS_PER_CHARACTER, _MOST_MORE_MS = 310.0, 10_000.0  # the slowest take a third
 _MOST_MS = 300_000.0
 _LEAD_MS, _TRAIL_MS = 200, 400  # silence a voice may begin and end with; speech is never cut
 _SILENT_BELOW = 150  # of 32768: below the softest consonant
@@ -36,6 +39,12 @@ async def synthesise(route: SpeechRoute, spoken: str, *, before: str = "") -> by
     first, end = _voiced(pcm16_8k)
     if first >= end:
         raise _error(route, "no_audio", "gave silence")
+    # It would be played in every call from now on.
+    lasts_ms = (end - first) / BYTES_PER_MS
+    if len(spoken) >= _FEW_CHARACTERS and lasts_ms < _LEAST_MS_PER_CHARACTER * len(spoken):
+        raise _error(route, "generation_failed", f"broke off: {lasts_ms:.0f} ms for {len(spoken)} characters")
+    if lasts_ms > _MOST_MS_PER_CHARACTER * len(spoken) + _MOST_MORE_MS:
+        raise _error(route, "generation_failed", f"babbled: {lasts_ms:.0f} ms for {len(spoken)} characters")
     return ulaw[max(0, first - _LEAD_MS * BYTES_PER_MS) : end + _TRAIL_MS * BYTES_PER_MS]
 
 
@@ -61,15 +70,22 @@ async def collect(
 
 async def for_the_line(route: SpeechRoute, sounds: Sequence[Sound]) -> tuple[bytes, bytes]:
     """A whole request's sound at 8 kHz, as PCM and as μ-law. Raises SpeechError when it is no speech."""
-    pcm16_8k, ulaw = await _converted(route, sounds)
+    # Minutes of sound take tens of milliseconds: not on the event loop.
+    return await asyncio.to_thread(_for_the_line, route, sounds)
+
+
+def _for_the_line(route: SpeechRoute, sounds: Sequence[Sound]) -> tuple[bytes, bytes]:
+    pcm16_8k, ulaw = _converted(route, sounds)
     if not pcm16_8k:
         raise _error(route, "no_audio", "gave no sound")
-    if (problem := SoundCheck().push(pcm16_8k)) is not None:
-        raise _error(route, "noise", f"gave no speech: {problem}")
+    check = SoundCheck()
+    for at in range(0, len(pcm16_8k), _CHECKED_BYTES):
+        if (problem := check.push(pcm16_8k[at : at + _CHECKED_BYTES])) is not None:
+            raise _error(route, "noise", f"gave no speech: {problem}")
     return pcm16_8k, ulaw
 
 
-async def _converted(route: SpeechRoute, sounds: Sequence[Sound]) -> tuple[bytes, bytes]:
+def _converted(route: SpeechRoute, sounds: Sequence[Sound]) -> tuple[bytes, bytes]:
     """What comes as μ-law stays as it is."""
     data = b"".join(sound.data for sound in sounds)
     if not data:
@@ -79,8 +95,7 @@ async def _converted(route: SpeechRoute, sounds: Sequence[Sound]) -> tuple[bytes
     if sounds[0].encoding == "ulaw":
         return Codec.PCMU.decode(data), data
     resampler = Resampler(sounds[0].rate_hz, RATE_HZ)
-    # Minutes of sound take tens of milliseconds: not on the event loop.
-    pcm16_8k = await asyncio.to_thread(lambda: resampler.push(data) + resampler.flush())
+    pcm16_8k = resampler.push(data) + resampler.flush()
     return pcm16_8k, Codec.PCMU.encode(pcm16_8k)
 
 

@@ -55,7 +55,7 @@ class Stage:
     """A preparer over a scripted voice."""
 
     def __init__(self, dir: Path | None, route: ScriptedRoute | None = None, **more: Any) -> None:
-        self.route = route or ScriptedRoute()
+        self.route = route or ScriptedRoute(default_ms=800)
         self.store = PromptStore(dir, max_bytes=MB)
         self.made_routes = 0
         self.skew_ms = 0.0
@@ -164,7 +164,7 @@ async def test_what_only_an_operator_can_mend_is_asked_for_seldom(
 
 async def test_a_failure_in_the_middle_keeps_what_was_made(tmp_path: Path) -> None:
     ada = agent()
-    route = ScriptedRoute({"Goodbye.": Script([tone(40), error("closed")])})
+    route = ScriptedRoute({"Goodbye.": Script([tone(40), error("closed")])}, default_ms=800)
     stage = Stage(tmp_path, route)
     async with stage.running(ada):
         await until(lambda: route.closed == 1)
@@ -181,7 +181,7 @@ async def test_one_text_the_voice_cannot_say_does_not_hold_up_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ada = agent()
-    stage = Stage(None, ScriptedRoute({"How are you?": Script([error("bad_request")])}))
+    stage = Stage(None, ScriptedRoute({"How are you?": Script([error("bad_request")])}, default_ms=800))
     async with stage.running(ada):
         voice = stage.preparer.voice(ada)
         await until(lambda: voice.lookup(piece("Goodbye.")))
@@ -214,7 +214,7 @@ async def test_it_waits_for_a_moment_without_calls_but_not_for_ever(monkeypatch:
 
 async def test_it_stops_cleanly_in_the_middle_of_a_word() -> None:
     gate = asyncio.Event()
-    stage = Stage(None, ScriptedRoute({"How are you?": Script([tone(20), gate])}))
+    stage = Stage(None, ScriptedRoute({"How are you?": Script([tone(20), gate])}, default_ms=800))
     async with stage.running(agent()):
         await until(lambda: stage.route.asked == ["How are you?"])
     assert stage.route.scripts["How are you?"].state == "cancelled"

@@ -88,3 +88,25 @@ async def test_speech_is_never_cut_and_silence_around_it_is_bounded() -> None:
 async def test_what_is_no_speech_is_an_error(sounds: list[Sound], what: str) -> None:
     with pytest.raises(SpeechError, match=what):
         await spoken(*sounds)
+
+
+def _noise(ms: float) -> bytes:
+    return (
+        np.random.default_rng(0).normal(0, 6000, int(24 * ms)).clip(-32_000, 32_000).astype("<i2").tobytes()
+    )
+
+
+@pytest.mark.parametrize(
+    ("sound", "reason"),
+    [
+        (tone(1000) + _noise(2000) + tone(1000), "noise"),
+        (_noise(2000) + tone(2000), "noise"),
+        (tone(200), "generation_failed"),
+        (tone(100_000), "generation_failed"),
+    ],
+    ids=["noise in the middle", "noise first", "broken off", "babble"],
+)
+async def test_what_would_spoil_every_call_is_not_kept(sound: bytes, reason: str) -> None:
+    with pytest.raises(SpeechError) as caught:
+        await synthesise(Voice([pcm(sound)]), "Please bring your insurance card with you.")
+    assert caught.value.reason == reason
