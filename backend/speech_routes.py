@@ -116,7 +116,7 @@ class SpeechRoutes:
         plans: list[RoutePlan] = []
         taken: dict[RouteName, list[str]] = {}
         problems: list[str] = []
-        # The server remembers what a call said before, by this name; what is made ahead must not depend on it.
+        # The server remembers by it what a call said before; what is made ahead must not depend on that.
         context_id = f"call-{secrets.token_hex(8)}" if count else None
         for name in self.wishes(agent):
             if lack := self.lack(name, agent):
