@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 _MAX_EVENTS = 256
 _MAX_ASIDES = 20
 _KEY_PAUSE_MS = 2_500.0  # no further key for this long: those were all
+_SLIP_PAUSE_MS = 700.0  # likewise, after keys that lead nowhere: what comes meanwhile is the same mistake
 _HOLD_S = 3.0  # an answer waits so long for a caller who makes a sound again
 
 
@@ -344,7 +345,9 @@ class Conversation:
                 quiet_from_ms = self._clock()
                 if (next_step := self._digits(typed, step)) is not None:
                     return next_step
-            patience_ms = _KEY_PAUSE_MS if typed else step.listen.silence_ms
+            patience_ms: float | None = step.listen.silence_ms
+            if typed:
+                patience_ms = _SLIP_PAUSE_MS if self._flow.slip else _KEY_PAUSE_MS
             timeout_ms = None
             if patience_ms is not None and self._line_up and self._caller_quiet.is_set():
                 timeout_ms = quiet_from_ms + patience_ms - self._clock()

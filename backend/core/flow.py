@@ -96,6 +96,7 @@ class Flow:
         self._idle = 0
         self._quiet_ms = 0
         self._keys = ""
+        self._slip = False
         self._started = self._ended = False
 
     @property
@@ -119,6 +120,7 @@ class Flow:
         """The caller said this. What is written is tried first, then the language model is asked, if there is
         one; what fits nothing is asked again, a few times; then a polite end."""
         self._spoke()
+        self._keys, self._slip = "", False
         said = tidy(text)
         if not said:
             return self._reprompt()
@@ -140,14 +142,16 @@ class Flow:
     def digits(self, digits: str) -> Step | None:
         """The caller pressed keys: `digits` is all of them, in order, since the last Step was given.
 
-        None: further keys may follow; wait for them, and call `digits_done` when they do not come. A `#`
-        at the end that no pattern asks for says that these were all.
+        None: further keys may follow; wait for them, and call `digits_done` when they do not come: soon, if
+        it was a `slip`. A `#` at the end that no pattern asks for says that these were all.
         """
         self._spoke()
-        self._keys = digits[:_MAX_KEYS]
+        self._keys, self._slip = digits[:_MAX_KEYS], False
         if self._wants_yes_no() and not any(item.when.digits for item in self._transitions()):
-            self._keys = ""
-            return self.heard(_YES_NO_KEYS[digits]) if digits in _YES_NO_KEYS else self._reprompt()
+            if digits in _YES_NO_KEYS:
+                return self.heard(_YES_NO_KEYS[digits])
+            self._slip = True
+            return None
         matches = [(item, _key_match(item, self._keys)) for item in self._transitions()]
         open_ended = (KeyMatch.PARTIAL, KeyMatch.FULL_SO_FAR)
         more = self._collects_freely() or any(match in open_ended for _, match in matches)
@@ -158,12 +162,22 @@ class Flow:
             return self._take(full, {}, self._keys)
         if self._keys.endswith("#"):
             self._keys = self._keys[:-1]
-        return self.digits_done()
+            begun = (_key_match(item, self._keys) is not KeyMatch.NO for item in self._transitions())
+            if self._keys and (self._collects_freely() or any(begun)):
+                return self.digits_done()
+        self._slip = True
+        return None
+
+    @property
+    def slip(self) -> bool:
+        """Whether the keys pressed lead nowhere. What is pressed right after them belongs to them: a caller
+        who leans on a key, or answers another question, is told so once."""
+        return self._slip
 
     def digits_done(self) -> Step:
         """No further key came: settle on the keys pressed so far."""
         self._check_listening()
-        keys, self._keys = self._keys, ""
+        keys, self._keys, self._slip = self._keys, "", False
         for item in self._transitions():
             if _key_match(item, keys) in (KeyMatch.FULL, KeyMatch.FULL_SO_FAR):
                 return self._take(item, {}, keys)

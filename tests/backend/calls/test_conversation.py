@@ -349,6 +349,17 @@ async def test_unfinished_keys_time_out_into_a_reprompt(monkeypatch: pytest.Monk
     assert [heard for role, heard in call.said if role == "caller"] == ["4", "12"]
 
 
+async def test_a_burst_of_wrong_keys_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.calls.conversation._SLIP_PAUSE_MS", 60.0)
+    async with talk(long_ask()) as call:
+        await call.listening_after(LONG)
+        call.tell(KeyPressed("*"), KeyPressed("*"), KeyPressed("#"))
+        await until(lambda: len(call.turns) == 3, "asked again")
+        call.tell(KeyPressed("4"), KeyPressed("2"))
+        await call.end()
+    assert [heard for role, heard in call.said if role == "caller"] == ["**#", "42"]
+
+
 async def test_keys_typed_ahead_answer_the_next_node() -> None:
     flow = agent(
         node("first", "Press one.", transitions=[to("second", digits="1")]),

@@ -262,11 +262,32 @@ def test_silence_after_keys_settles_on_them() -> None:
 
 def test_wrong_keys_are_asked_again() -> None:
     call = started(node("a", ("end", {"digits": "[2-9][0-9]"}), say="Which?"), end())
-    step = call.digits("1")
-    assert step and step.say == ("Sorry, I didn't catch that.", "Which?")
+    assert call.digits("1") is None
+    assert call.slip
+    assert call.digits_done().say == ("Sorry, I didn't catch that.", "Which?")
+    assert not call.slip
     assert call.digits("2") is None
+    assert not call.slip
     step = call.digits("22")
     assert step and step.node_id == "end"
+
+
+@pytest.mark.parametrize("asks", [{"digits": "1"}, {"keywords": ["x"]}, {"digits": "[1-3]{2,3}"}])
+def test_a_burst_of_wrong_keys_is_one_mistake(asks: dict[str, Any]) -> None:
+    call = started(node("a", ("end", asks), say="Which?"), end(), turns={"max_reprompts": 1})
+    for keys in ("9", "99", "99#"):
+        assert call.digits(keys) is None
+        assert call.slip
+    assert not call.digits_done().ends_call
+    assert call.digits("8") is None
+    assert call.digits_done().ends_call
+
+
+def test_words_put_an_end_to_keys_begun() -> None:
+    call = started(node("a", ("end", {"digits": "[0-9]{4}"}), say="Which?"), end())
+    assert call.digits("12") is None
+    call.heard("What was that?")
+    assert call.silence(8_000).say != ("Sorry, I didn't catch that.", "Which?")
 
 
 def test_digits_of_any_kind_are_collected_with_otherwise() -> None:
