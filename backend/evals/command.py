@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -18,11 +18,10 @@ from rich.markup import escape
 from backend.core.agent import Agent
 from backend.errors import BackendError, ConfigError
 from backend.evals.junit import junit
-from backend.evals.mind import mind_of, mind_settings
+from backend.evals.mind import mind_of, mind_settings, player_of
 from backend.evals.results import Attempt, SuiteResult, all_passed
 from backend.evals.runner import Job, Run
 from backend.evals.suite import Case, Mode, Suite, SuiteError, load_suite
-from backend.evals.text_call import no_mind
 from backend.settings import Settings
 
 INTERRUPTED = 130
@@ -51,7 +50,8 @@ def run_eval(
     """Run everything chosen. → exit status: 0 when all passed, 1 when not, 130 when interrupted.
 
     `load`: settings and agents' secrets, asked for only where an agent thinks by a language model or uses
-    tools. Raises ConfigError for suites that cannot be used, and when nothing is left to run.
+    tools, or a caller is played by one. Raises ConfigError for suites that cannot be used, and when nothing
+    is left to run.
     """
     jobs = choose(options, find_agent)
     count = sum(case.repeat for job in jobs for case in job.cases)
@@ -61,8 +61,7 @@ def run_eval(
     try:
         with _stopped_by_signals():
             console.print(f"{calls} in {options.mode}, {suites}")
-            thinks = any(job.agent.llm.provider != "none" or job.agent.tools for job in jobs)
-            _hold(run, options, load() if thinks else None)
+            _hold(run, options, load() if any(_needs_settings(job) for job in jobs) else None)
     except (KeyboardInterrupt, asyncio.CancelledError):
         interrupted = True
     _write(console, options, run.results)
@@ -81,10 +80,30 @@ def choose(options: EvalOptions, find_agent: Callable[[str], Agent]) -> list[Job
         cases = tuple(case for case in suite.cases if _fits(suite, case, options))
         if cases:
             jobs.append(Job(suite, str(path), find_agent(options.agent or suite.agent), cases))
+            _must_have_models(jobs[-1])
     if not jobs:
+        if options.mode == "audio" and any(
+            case.played_by is not None and _fits(suite, case, replace(options, mode="text"))
+            for _, suite in suites
+            for case in suite.cases
+        ):
+            raise SuiteError("callers played by a language model call in writing only: leave --audio out")
         known = ", ".join(case.id for _, suite in suites for case in suite.cases)
         raise SuiteError(f"no case fits; known are {known}")
     return jobs
+
+
+def _needs_settings(job: Job) -> bool:
+    thinks = job.agent.llm.provider != "none" or bool(job.agent.tools)
+    return thinks or any(case.played_by is not None for case in job.cases)
+
+
+def _must_have_models(job: Job) -> None:
+    for case in job.cases:
+        if case.played_by is not None and (case.played_by.model or job.agent.llm.model) is None:
+            raise SuiteError(
+                f"{job.file}: {case.id}: played_by.model: is missing, and {job.agent.name} has none either"
+            )
 
 
 def suite_files(paths: Sequence[Path]) -> list[Path]:
@@ -112,7 +131,10 @@ def _fits(suite: Suite, case: Case, options: EvalOptions) -> bool:
 
 def _hold(run: Run, options: EvalOptions, settings: tuple[Settings, Mapping[str, str]] | None) -> None:
     if options.mode == "text":
-        run.in_text(no_mind if settings is None else mind_of(*settings))
+        if settings is None:
+            run.in_text()
+        else:
+            run.in_text(mind_of(*settings), player_of(*settings))
         return
     further = {} if settings is None else mind_settings(*settings)
     with _run_dir(options) as run_dir:
@@ -166,7 +188,8 @@ class _Teller:
         if job.file != self._file:
             self._file = job.file
             self._console.print(f"\n[bold]{escape(job.suite.name)}[/] [dim]{escape(job.file)}[/]")
-        mark = "[bold green]✓[/]" if attempt.passed else "[bold red]✗[/]"
+        failed = "[bold yellow]![/]" if attempt.blameless else "[bold red]✗[/]"
+        mark = "[bold green]✓[/]" if attempt.passed else failed
         number = f" #{attempt.number}" if case.repeat > 1 else ""
         report = attempt.report
         length = (

@@ -76,6 +76,9 @@ def _case(result: CaseResult, name: str, forgiven: bool, folder: Path) -> str:
         for attempt in result.attempts
     )
     about = f'<p class="about">{escape(case.description)}</p>' if case.description else ""
+    if case.played_by is not None:
+        style = f" ({escape(case.played_by.style)})" if case.played_by.style else ""
+        about += f'<p class="dim">played by a language model: {escape(case.played_by.goal)}{style}</p>'
     return (
         f'<details id="{name}"{"" if result.passed else " open"}><summary><span class="mark {kind}"></span>'
         f'<b>{escape(case.id)}</b>{tags}<span class="dim right">{_facts(result)}{times}</span></summary>'

@@ -39,7 +39,7 @@ def _case(suite: xml.Element, result: SuiteResult, case: CaseResult) -> None:
         for line in attempt.complaints
     ]
     if not case.passed:
-        kind = "skipped" if result.passed else "failure"
+        kind = "skipped" if result.passed else "error" if case.blameless else "failure"
         note = xml.SubElement(element, kind, message=_text(lines[0] if lines else "no call was held"))
         note.text = _text("\n".join(lines))
     elif lines:

@@ -1,16 +1,24 @@
-"""This machine's language models and tools, from its settings, for calls in memory."""
+"""This machine's language models and tools, from its settings, for calls in memory and their callers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
 
-from backend.calls.ports import Toolbox
-from backend.core.agent import Agent
+from backend.calls.ports import LanguageModel, Toolbox
+from backend.core.agent import Agent, LlmSettings
+from backend.core.agent_secrets import secret_names, secret_of
+from backend.evals.played_call import OpenPlayer, PlayerError
+from backend.evals.suite import PlayedBy
 from backend.evals.text_call import Mind, OpenMind
 from backend.evals.thinking import ToolUse, WaitedModel, WatchedToolbox
+from backend.llm.agent_model import model_of
 from backend.settings import Settings
 from backend.thinking import Thinking
+
+_OPENAI = "api.openai.com"
+_NOBODY = "no language model can play the caller"
 
 
 def thinking_mind(thinking: Thinking, stack: AsyncExitStack, told: Callable[[ToolUse], None]) -> Mind:
@@ -35,6 +43,35 @@ def mind_of(settings: Settings, secrets: Mapping[str, str]) -> OpenMind:
         return thinking_mind(Thinking(settings, secrets), stack, told)
 
     return open_mind
+
+
+def player_of(settings: Settings, secrets: Mapping[str, str]) -> OpenPlayer:
+    """Models of this machine's settings for callers to be played by."""
+
+    def open_player(agent: Agent, played_by: PlayedBy) -> LanguageModel:
+        whose = agent.llm if played_by.model is None and played_by.base_url is None else played_by
+        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
+        at_openai = urlsplit(whose.base_url or settings.openai_base_url).hostname == _OPENAI
+        if at_openai and whose.api_key is None and not key:
+            raise PlayerError(f"{_NOBODY}: set OPENAI_API_KEY, or OPENAI_BASE_URL to another server")
+        if whose.api_key is not None and not secret_of(whose.api_key, secrets):
+            name = secret_names(whose.api_key)[0]
+            raise PlayerError(f"{_NOBODY}: set {name}, and name it in AGENT_SECRETS")
+        wishes = LlmSettings(
+            provider="openai",
+            model=played_by.model or agent.llm.model,
+            base_url=whose.base_url,
+            api_key=whose.api_key,
+            temperature=played_by.temperature,
+            # The call's time stands still: the caller may think as long as a whole reply may take.
+            first_token_ms=min(played_by.timeout_ms, 60_000),
+            timeout_ms=played_by.timeout_ms,
+        )
+        model = model_of(wishes, base_url=settings.openai_base_url, api_key=key, secrets=secrets, http=None)
+        assert model is not None
+        return model
+
+    return open_player
 
 
 def mind_settings(settings: Settings, secrets: Mapping[str, str]) -> dict[str, str]:

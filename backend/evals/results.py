@@ -13,7 +13,10 @@ from backend.simulator.report import CallReport
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call of a case. `problem`: why it could not be held or judged; the rest is then missing."""
+    """One call of a case. `problem`: why it could not be held or judged; the rest is then missing.
+
+    `blameless`: the problem is none of the agent's.
+    """
 
     number: int
     took_s: float
@@ -22,6 +25,7 @@ class Attempt:
     evidence: Evidence | None = None
     problem: str = ""
     heard: bool = False  # it was held in real sound
+    blameless: bool = False
 
     @property
     def passed(self) -> bool:
@@ -52,6 +56,11 @@ class CaseResult:
     @property
     def passed(self) -> bool:
         return bool(self.attempts) and self.share >= self.case.pass_rate
+
+    @property
+    def blameless(self) -> bool:
+        """Whether it did not pass, and nothing of that is the agent's."""
+        return not self.passed and all(attempt.passed or attempt.blameless for attempt in self.attempts)
 
     @property
     def took_s(self) -> float:

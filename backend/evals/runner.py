@@ -14,6 +14,7 @@ from pathlib import Path
 from backend.core.agent import Agent
 from backend.core.records import Direction
 from backend.errors import BackendError
+from backend.evals.played_call import OpenPlayer, PlayerError, no_player, run_played
 from backend.evals.results import Attempt, CaseResult, SuiteResult
 from backend.evals.suite import Case, Mode, Suite
 from backend.evals.text_call import OpenMind, no_mind, run_text
@@ -69,16 +70,21 @@ class Run:
         """All there is, also of suites that were cut short."""
         return [running.result(self._mode) for running in self._running]
 
-    def in_text(self, open_mind: OpenMind = no_mind) -> None:
-        """Every case in writing, one after the other."""
+    def in_text(self, open_mind: OpenMind = no_mind, open_player: OpenPlayer = no_player) -> None:
+        """Every case in writing, one after the other. `open_player`: for callers played by a model."""
         for running in self._running:
             for case in running.job.cases:
                 for number in range(1, case.repeat + 1):
                     began_s = time.monotonic()
                     try:
-                        evidence = _text_call(running.job, case, open_mind)
+                        evidence = _text_call(running.job, case, open_mind, open_player)
                     except BackendError as error:
-                        attempt = Attempt(number, time.monotonic() - began_s, problem=str(error))
+                        attempt = Attempt(
+                            number,
+                            time.monotonic() - began_s,
+                            problem=str(error),
+                            blameless=isinstance(error, PlayerError),
+                        )
                     else:
                         attempt = self._judged(case, number, evidence, time.monotonic() - began_s)
                     self._keep(running, case, attempt)
@@ -129,8 +135,10 @@ def _outbound(agent: Agent, case: Case) -> bool:
     return not agent.phone_numbers if case.outbound is None else case.outbound
 
 
-def _text_call(job: Job, case: Case, open_mind: OpenMind) -> Evidence:
+def _text_call(job: Job, case: Case, open_mind: OpenMind, open_player: OpenPlayer) -> Evidence:
     direction: Direction = "outbound" if _outbound(job.agent, case) else "inbound"
+    if case.played_by is not None:
+        return run_played(job.agent, case.played_by, open_player, direction, case.variables, open_mind)
     return run_text(job.agent, case.script, direction, case.variables, open_mind)
 
 

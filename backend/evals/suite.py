@@ -1,6 +1,6 @@
-"""A suite: scripted callers and what must come of their calls. Read from JSON, checked before any call.
+"""A suite: callers, scripted or played by a language model, and what must come of their calls.
 
-Knows nothing of how calls are held or judged.
+Read from JSON, checked before any call. Knows nothing of how calls are held or judged.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from backend.core.agent import HttpUrl, Secret
 from backend.errors import ConfigError
 from backend.simulator.script import Script, ScriptError, VoiceShape, parse_script
 
@@ -77,6 +78,26 @@ class Expect(_Part):
     error: bool = Field(default=False, description="Whether the backend may report a problem of the call.")
 
 
+class PlayedBy(_Part):
+    """A language model plays the caller. In writing only."""
+
+    goal: str = Field(
+        min_length=1, max_length=4_000, description="Who the caller is and what they want: `You are Maria …`."
+    )
+    style: str = Field(default="", max_length=500, description="How they talk: impatient, mumbling.")
+    model: str | None = Field(default=None, min_length=1, description="Left out: the agent's own.")
+    base_url: HttpUrl | None = Field(default=None, description="Instead of OPENAI_BASE_URL.")
+    api_key: Secret | None = Field(
+        default=None,
+        description="{{secret:NAME}}; if left out: OPENAI_API_KEY, where OPENAI_BASE_URL is asked.",
+    )
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_turns: int = Field(
+        default=12, ge=1, le=100, description="So often the caller does something; then the case has failed."
+    )
+    timeout_ms: int = Field(default=30_000, ge=500, le=120_000, description="Longest wait for one reply.")
+
+
 class Case(_Part):
     """One caller."""
 
@@ -95,12 +116,24 @@ class Case(_Part):
     steps: tuple[dict[str, Any], ...] = Field(
         default=(), description="What the caller does: the language of `voice-agent simulate`'s scripts."
     )
+    played_by: PlayedBy | None = Field(default=None, description="Instead of steps.")
     expect: Expect = Expect()
 
     _script: Script = PrivateAttr(default_factory=Script)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _played_in_writing(cls, document: Any) -> Any:
+        if isinstance(document, Mapping) and document.get("played_by") is not None:
+            return {"modes": ("text",), **document}
+        return document
+
     @model_validator(mode="after")
     def _checked(self) -> Case:
+        if self.played_by is not None and self.steps:
+            raise ValueError("give steps or played_by, not both")
+        if self.played_by is not None and "audio" in self.modes:
+            raise ValueError("modes: a caller played by a language model is held in writing only")
         try:
             self._script = parse_script(self.script_document())
         except ScriptError as error:
@@ -132,6 +165,9 @@ class Suite(_Part):
     variables: dict[str, str] = Field(default_factory=dict, description="For every case's variables.")
     line: LineSettings | None = Field(default=None, description="For cases without a line of their own.")
     expect: dict[str, Any] = Field(default_factory=dict, description="For every case's expectations.")
+    played_by: dict[str, Any] = Field(
+        default_factory=dict, description="For every case that has a `played_by`: its model."
+    )
     cases: tuple[Case, ...] = Field(min_length=1, max_length=1_000)
 
     @model_validator(mode="before")
@@ -161,6 +197,8 @@ def _with_shared(case: Any, suite: Mapping[str, Any]) -> Any:
         if isinstance(suite.get(name), Mapping):
             own = case.get(name, {})
             shared[name] = {**suite[name], **own} if isinstance(own, Mapping) else own
+    if isinstance(suite.get("played_by"), Mapping) and isinstance(case.get("played_by"), Mapping):
+        shared["played_by"] = {**suite["played_by"], **case["played_by"]}
     if "line" not in case and suite.get("line") is not None:
         shared["line"] = suite["line"]
     return {**case, **shared}
@@ -190,6 +228,11 @@ def suite_schema() -> dict[str, Any]:
     definitions["Case"]["properties"]["steps"]["items"] = steps["items"]
     expect = {"$ref": "#/$defs/Expect", "description": schema["properties"]["expect"]["description"]}
     schema["properties"]["expect"] = expect
+    played_by = {name: part for name, part in definitions["PlayedBy"].items() if name != "required"}
+    schema["properties"]["played_by"] = {
+        **played_by,
+        "description": schema["properties"]["played_by"]["description"],
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
@@ -198,7 +241,7 @@ def suite_schema() -> dict[str, Any]:
 
 
 _PARTS: dict[str, type[BaseModel]] = {
-    "expect": Expect, "line": LineSettings, "voice": VoiceShape, "cases": Case,
+    "expect": Expect, "line": LineSettings, "voice": VoiceShape, "played_by": PlayedBy, "cases": Case,
 }  # fmt: skip
 
 

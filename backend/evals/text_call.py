@@ -1,4 +1,4 @@
-"""One scripted call in writing: everything real but the voices and the ears, and time leaps.
+"""One call in writing: everything real but the voices and the ears, and time leaps.
 
 Gives the same evidence as a call through the real processes does. Knows nothing of expectations.
 """
@@ -10,13 +10,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 from backend.calls.manager import DiallingCarrier
 from backend.calls.ports import CallParts, LanguageModel, Toolbox
 from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.g711 import Codec
-from backend.core.records import Direction, TurnRecord
+from backend.core.records import CallRecord, Direction, TurnRecord
+from backend.errors import BackendError
 from backend.evals.leaping import run_leaping
 from backend.evals.memory import MEDIA_URL, MemoryCall, MemoryStore, NobodyCounts
 from backend.evals.thinking import ToolUse
@@ -99,22 +101,46 @@ def run_text(
     """Play the script to its end. Raises CallRunError when the call does not end, RequestError for a call
     that the agent cannot place. The call's record also names the tools used."""
     said = {(step.say, step.noise_db): utterance(step.say) for step in script.spoken}
-    plan = Plan(script, said, Codec.PCMU)
+    return hold_text(agent, Plan(script, said, Codec.PCMU), direction, variables, open_mind)
+
+
+async def _nothing(call: MemoryCall) -> dict[str, Any]:
+    return {}
+
+
+def hold_text(
+    agent: Agent,
+    plan: Plan,
+    direction: Direction,
+    variables: Mapping[str, str],
+    open_mind: OpenMind = no_mind,
+    during: Callable[[MemoryCall], Awaitable[dict[str, Any]]] = _nothing,
+) -> Evidence:
+    """Hold a call to its end. Raises as `run_text`, and what `during` raises, which plays a part in the
+    call; what it gives is added to the call's record."""
 
     async def call() -> Evidence:
         used: list[ToolUse] = []
+        further: dict[str, Any] = {}
+        record: CallRecord | None = None
+        problem: BackendError | None = None
         async with AsyncExitStack() as stack:
             mind = await open_mind(stack, used.append)
             memory = written_call(agent, plan, make_parts=partial(written_parts, mind=mind))
             await stack.enter_async_context(memory)
-            await memory.place(direction, variables)
             try:
+                await memory.place(direction, variables)
                 async with asyncio.timeout(LONGEST_CALL_S):
+                    further = await during(memory)
                     record = await memory.ended()
-            except TimeoutError as error:
-                raise CallRunError(f"the call did not end within {LONGEST_CALL_S:.0f} s") from error
-            line, wav = memory.sim.record().to_json(), memory.sim.conversation.line.wav()
+                line, wav = memory.sim.record().to_json(), memory.sim.conversation.line.wav()
+            except TimeoutError:
+                problem = CallRunError(f"the call did not end within {LONGEST_CALL_S:.0f} s")
+            except BackendError as error:
+                problem = error  # the backend's tasks would make a group of it on its way out
+        if problem is not None or record is None:
+            raise problem or CallRunError("the call left no record")
         document = view(record).model_dump(mode="json", by_alias=True)
-        return Evidence(line, {**document, "tools": [asdict(use) for use in used]}, wav)
+        return Evidence(line, {**document, "tools": [asdict(use) for use in used], **further}, wav)
 
     return run_leaping(call())

@@ -81,6 +81,9 @@ def _always(found: _Found, expect: Expect) -> Iterator[Judgement]:
     state = str(found.call["state"])
     yield Judgement("the call ends", "ended", state, state == "ended")
     failed = [str(data["reason"]) for data in found.of("script_failed")]
+    played: Mapping[str, Any] = found.call.get("played_by") or {}
+    if played.get("unfinished"):
+        failed.append(str(played["unfinished"]))
     yield Judgement(
         "the caller gets through the script", "all steps", "; ".join(failed) or "all steps", not failed
     )

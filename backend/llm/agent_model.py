@@ -18,9 +18,10 @@ def model_of(
     base_url: str,
     api_key: str | None,
     secrets: Mapping[str, str],
-    http: httpx2.AsyncClient,
+    http: httpx2.AsyncClient | None,
 ) -> OpenAiModel | None:
-    """The model an agent answers by; None: by none. `api_key` belongs to `base_url` and its host alone."""
+    """The model an agent answers by; None: by none. `api_key` belongs to `base_url` and its host alone.
+    Without `http` the model has connections of its own."""
     if llm.provider == "none" or llm.model is None:
         return None
 
