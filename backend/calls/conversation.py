@@ -18,7 +18,7 @@ from backend.calls.ports import Clock
 from backend.calls.recorder import TurnRecorder
 from backend.calls.speaker import Speaker, Utterance
 from backend.calls.thinker import Thinker
-from backend.core.backchannel import answers
+from backend.core.backchannel import answers, has_asked
 from backend.core.brain import Chose, Filled
 from backend.core.flow import Action, Flow, Step
 from backend.core.records import TurnRecord, TurnTimings
@@ -115,6 +115,8 @@ class Conversation:
         self._caller_quiet.set()
         self._line_up = True
         self._handed_back: Event | None = None  # taken too early: the next one to be followed
+        self._early: tuple[TurnEnded, str, bool] | None = None
+        """What the caller said while we went on speaking, the node, and whether its question was begun."""
         self._cut: Utterance | None = None  # what a caller's sound interrupted, until it proves to be words
 
     def notify(self, event: Event) -> None:
@@ -146,6 +148,8 @@ class Conversation:
     async def _speak(self, step: Step) -> Step | None:
         """Say the step's words. A Step to go on with instead, as when they must be taken up again."""
         self._expect(step.listen.expects if step.listen else "any")
+        if step.ask is None and self._thinker is not None:
+            self._thinker.drop()  # what was begun ahead was for words that led elsewhere
         text = " ".join(step.say)
         interruptible = step.listen is not None and step.listen.interruptible
         if text:
@@ -180,7 +184,8 @@ class Conversation:
         speech = asyncio.create_task(speech_work, name="say")
         try:
             expects = step.listen.expects if step is not None and step.listen is not None else "any"
-            cut_by = await self._attend(speech, expects, interruptible=interruptible)
+            asks = step is not None and step.ask is not None
+            cut_by = await self._attend(speech, expects, interruptible=interruptible, asks=asks)
             return await speech, cut_by
         finally:
             speech.cancel()
@@ -193,7 +198,7 @@ class Conversation:
                 self._record_agent(account, said, step)
 
     async def _attend(
-        self, speech: asyncio.Task[Utterance], expects: Expects, *, interruptible: bool
+        self, speech: asyncio.Task[Utterance], expects: Expects, *, interruptible: bool, asks: bool
     ) -> Event | None:
         """Follow events while we speak; the one that cut us short, if any.
 
@@ -215,9 +220,13 @@ class Conversation:
                 held = None
             if isinstance(event, TurnEnded):
                 self._record_caller(event)
-            if _cuts(event, interruptible) or self._supersedes(event, interruptible):
+            if _cuts(event, interruptible) or (asks and self._supersedes(event, interruptible)):
                 await self._speaker.interrupt()
                 return event
+            if isinstance(event, TurnEnded) and event.text and not event.aside:
+                script = self._speaker.last.text if self._speaker.speaking and self._speaker.last else ""
+                asked = has_asked(self._speaker.heard_so_far, script) if script else False
+                self._early = event, self._flow.node_id, asked
         return None
 
     def _leaves_us_the_floor(self, ended: TurnEnded, expects: Expects) -> bool:
@@ -282,6 +291,8 @@ class Conversation:
             return step  # nothing was said yet: ask again
         if isinstance(cut_by, LineLost):
             return _rest(step, utterance)
+        if turn.kept is not None:
+            self._flow.filled(turn.kept)
         if isinstance(turn.outcome, Chose) and turn.spoken:
             # It spoke for the next node already: that is where the caller's next words belong.
             onward = self._flow.chose(turn.outcome.intent, ask.said or "", opened=True)
@@ -312,7 +323,7 @@ class Conversation:
         """Where the call stands after a whole answer of the language model's."""
         if turn.kept is not None:
             self._flow.filled(turn.kept)
-        if turn.outcome is None and not turn.spoken:
+        if turn.outcome is None and (turn.broke_off or not turn.spoken):
             return self._flow.unanswered(ask.said)
         self._flow.spoke()
         onward: Step | None = None
@@ -333,6 +344,8 @@ class Conversation:
 
     async def _listen(self, step: Step) -> Step:
         assert step.listen is not None
+        if (said_over := self._said_over()) is not None:
+            return said_over
         cut, self._cut = self._cut, None
         quiet_from_ms = self._clock()
         typed = ""
@@ -369,6 +382,16 @@ class Conversation:
                     return replace(rest, actions=())
             elif isinstance(event, LineRestored):
                 quiet_from_ms = self._clock()
+
+    def _said_over(self) -> Step | None:
+        """Where words lead that the caller said over our own, if they lead anywhere."""
+        early, self._early = self._early, None
+        if early is None or self._handed_back is not None or self._keys:
+            return None
+        ended, node_id, asked = early
+        if not self._flow.matters(ended.text, asked=asked and node_id == self._flow.node_id):
+            return None
+        return self._heard(ended)
 
     def _heard(self, ended: TurnEnded) -> Step:
         self._cause = TurnTimings(

@@ -28,6 +28,8 @@ _MAX_CALLS = 4  # tool calls a request; a model that makes more is lost
 _FILLER_AFTER_S = 0.7
 _EVENT_S = 15.0  # nothing for so long: the adapter's own deadlines are shorter
 _TOOL_S = 65.0  # as above; an agent's tool has at most 60 s
+_MOST_SPOKEN = 2_000  # characters of a turn, two minutes of speech: a model that writes on is cut off there
+_GIVEN_UP = "The caller spoke before it answered. It may have been done all the same."
 _MAX_EVENTS = 4_096  # read ahead of the voice; beyond it the server is made to wait
 
 
@@ -62,6 +64,8 @@ class LlmTurn:
         self.problem: LlmError | None = None
         self.spoken = False
         """Whether it gave words of its own to say."""
+        self.broke_off = False
+        """Whether it used tools and then came to no answer: what it said before was only the beginning."""
         self.requests = 0
         self.usage = (0, 0)
         """Tokens: prompt, completion; where the server does not tell them, reckoned from the lengths."""
@@ -87,6 +91,7 @@ class LlmTurn:
     async def pieces(self) -> AsyncGenerator[Piece]:
         """What to speak, as soon as it is certain. Raises nothing of the model's: see `problem`."""
         try:
+            characters = 0
             for _ in range(MAX_ROUNDS):
                 calls: list[ToolCall] = []
                 self._text, self._script = "", PieceStream(self._agent.language)
@@ -96,13 +101,18 @@ class LlmTurn:
                     elif isinstance(event, TextDelta):
                         self._text += event.text
                         for piece in self._script.push(event.text) if self.ask.task is not None else ():
-                            self.spoken = True
+                            self.spoken, self.broke_off = True, False
+                            characters += len(piece.text)
                             yield piece
+                    if characters > _MOST_SPOKEN:
+                        log.warning("the language model talks without end at node %s", self.ask.node_id)
+                        return
                 for piece in self._script.finish() if self.ask.task is not None else ():
-                    self.spoken = True
+                    self.spoken, self.broke_off = True, False
                     yield piece
                 if not calls:
                     return
+                self.broke_off = True
                 async with aclosing(self._carry_out(calls[:_MAX_CALLS])) as fillers:
                     async for piece in fillers:
                         yield piece
@@ -135,29 +145,33 @@ class LlmTurn:
         results: list[str] = []
         filled_in = self.spoken
         used: list[tuple[ToolCall, str]] = []
-        for call in calls:
-            decision = judge(self.ask, call)
-            if isinstance(decision, UseTool):
-                work = asyncio.create_task(self._use(call), name=f"tool {call.name}")
-                try:
-                    done, _ = await asyncio.wait([work], timeout=_FILLER_AFTER_S)
-                    if not done and not filled_in:
-                        filled_in = True
-                        for piece in self._filler(call.name):
-                            yield piece
-                    result, well = await work
-                finally:
-                    work.cancel()
-                used.append((call, result))
-                results.append(result)
-                if well and call.name in self.ask.leaving_tools:
-                    self.outcome = Used(call.name)
-            else:
-                results.append(self._decide(decision))
-            if self.outcome is not None:
-                break
-        if used:
-            self._on_tools([call for call, _ in used], [result for _, result in used])
+        try:
+            for call in calls:
+                decision = judge(self.ask, call)
+                if isinstance(decision, UseTool):
+                    used.append((call, _GIVEN_UP))
+                    work = asyncio.create_task(self._use(call), name=f"tool {call.name}")
+                    try:
+                        done, _ = await asyncio.wait([work], timeout=_FILLER_AFTER_S)
+                        if not done and not filled_in:
+                            filled_in = True
+                            for piece in self._filler(call.name):
+                                yield piece
+                        result, well = await work
+                    finally:
+                        work.cancel()
+                    used[-1] = call, result
+                    results.append(result)
+                    if well and call.name in self.ask.leaving_tools:
+                        self.outcome = Used(call.name)
+                else:
+                    results.append(self._decide(decision))
+                if self.outcome is not None:
+                    break
+        finally:
+            # Also when the caller speaks meanwhile: a model that does not know what it did, does it again.
+            if used:
+                self._on_tools([call for call, _ in used], [result for _, result in used])
         answered = tuple(calls[: len(results)])
         self._messages.append(Message("assistant", self._text, tool_calls=answered))
         for call, result in zip(answered, results, strict=True):
@@ -195,6 +209,10 @@ class LlmTurn:
             return str(error), False
         except TimeoutError:
             return f"The tool {call.name} did not answer in time.", False
+        except Exception as error:
+            # A bug of ours must not cost the caller the call. Its words may hold a key: they are not logged.
+            log.error("tool %s: internal error, %s", call.name, type(error).__name__)
+            return f"The tool {call.name} failed.", False
         log.info("tool %s was used at node %s", call.name, self.ask.node_id)
         return result, True
 

@@ -45,13 +45,16 @@ def answers(text: str, expects: Expects, heard: str, script: str) -> bool:
 
     `script`: what the agent is saying, `heard`: what of it was heard when the caller spoke.
     """
-    if not spoken_words(text):
-        return False
     question = _last_question(script)
-    if question is None:
+    if question is None or not spoken_words(text):
         return False
-    begins, first_word = question
-    return (expects == "yes_no" or first_word in _ASKING_YES_NO) and len(heard.split()) > begins
+    return (expects == "yes_no" or question[1] in _ASKING_YES_NO) and has_asked(heard, script)
+
+
+def has_asked(heard: str, script: str) -> bool:
+    """Whether the caller has begun to hear the last question of what the agent is saying."""
+    question = _last_question(script)
+    return question is not None and len(heard.split()) > question[0]
 
 
 def _last_question(script: str) -> tuple[int, str] | None:

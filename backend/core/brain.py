@@ -200,4 +200,6 @@ def _argument(call: ToolCall, name: str) -> str | None:
     value = arguments.get(name) if isinstance(arguments, dict) else None
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
-    return value.strip() if isinstance(value, str) and value.strip() else None
+    if not isinstance(value, str):
+        return None
+    return value.encode(errors="replace").decode().strip() or None  # half an emoji is kept nowhere

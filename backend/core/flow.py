@@ -52,6 +52,13 @@ _YES_NO_KEYS = {"1": "yes", "2": "no"}
 _PHONE_KEYS = 7
 _MAX_CAPTURED = 200  # characters of a caller's words kept in a variable
 _MAX_KEYS = 32
+_A_MOMENT = r"(?:moment|second|sec|minute)"
+_HOLD_ON = re.compile(
+    r"(?:(?:no|yes|yeah|oh|um|uh|er|well|okay|ok|sorry|actually|please)\b[\s,.!…-]*)*"
+    rf"((?:wait|hold on|hang on|(?:just |give me )?(?:a|one) {_A_MOMENT}|let me (?:think|check))"
+    rf"(?:[\s,.!]+(?:wait|please|(?:just )?(?:a|one) {_A_MOMENT}))*)[\s.!…]*",
+    re.IGNORECASE,
+)
 _MAX_READ_BACK = 4  # times a value is read back at one node
 
 
@@ -63,7 +70,6 @@ class _Pending:
     onward: Transition | None  # None: stay
     captured: Mapping[str, str]
     question: str
-    tries: int
 
 
 class Flow:
@@ -97,6 +103,7 @@ class Flow:
         self._quiet_ms = 0
         self._keys = ""
         self._slip = False
+        self._read_backs = 0
         self._started = self._ended = False
 
     @property
@@ -126,12 +133,29 @@ class Flow:
             return self._reprompt()
         if self._pending is not None:
             return self._heard_back(said, self._pending)
+        hold_on = _is_hold_on(said)
         for item in self._transitions():
-            captured = self._captured(item, said)
+            captured = self._captured(item, _bare_hold_on(said) if hold_on else said)
             if captured is not None:
                 return self._take(item, captured, said)
+        if hold_on and not (self._thinks and self._at.prompt):
+            return self._again_rendered(())  # the caller has the floor
         plain = self._otherwise(said) if self._plainly_answers(said) else None
         return plain or self._asking(said) or self._otherwise(said) or self._reprompt()
+
+    def matters(self, text: str, *, asked: bool) -> bool:
+        """Whether words said while the agent went on speaking are to be followed now, rather than left be:
+        they lead somewhere. `asked`: the caller had begun to hear the question of this node."""
+        said = tidy(text)
+        if not said or not self._at.listens or self._ended or _is_hold_on(said):
+            return False
+        if any(self._captured(item, said) is not None for item in self.agent.call_flow.transitions):
+            return True
+        if not asked and (yes_or_no(said) is not None or self._pending is not None):
+            return False  # an answer to something else
+        if self._pending is not None:
+            return yes_or_no(said) is not None
+        return any(self._captured(item, said) is not None for item in self._transitions())
 
     def fork(self) -> Flow:
         """A copy that goes its own way: for finding out what would be, if the caller said this."""
@@ -223,7 +247,7 @@ class Flow:
             raise FlowError(f"node {self._at.id!r} collects nothing")
         onward = self._at.onward
         if collect.confirm and self._at.listens:
-            return self._read_back(_Pending(value, onward, {}, "", 0), collect)
+            return self._read_back(_Pending(value, onward, {}, ""), collect)
         self._keep(collect.name, value)
         return None if onward is None else self._follow(onward)
 
@@ -335,6 +359,7 @@ class Flow:
         self._reprompts = 0
         self._keys = ""
         self._pending = None
+        self._read_backs = 0
         if say := self._render(node.say):
             self._question = _last_question(say[-1])
         elif node.prompt:
@@ -361,7 +386,7 @@ class Flow:
             by_model = self._thinks and self._at.prompt and collect.type in ("text", "name")
             value = None if by_model else self._value(collect, item, said)
             if value and collect.confirm:
-                return self._read_back(_Pending(value, item, captured, "", 0), collect)
+                return self._read_back(_Pending(value, item, captured, ""), collect)
             if value:
                 self._keep(collect.name, value)
         for name, caught in captured.items():
@@ -396,7 +421,7 @@ class Flow:
     # --- reading back --------------------------------------------------------------------------------
 
     def _read_back(self, pending: _Pending, collect: Collect) -> Step:
-        if pending.tries >= _MAX_READ_BACK:
+        if self._read_backs >= _MAX_READ_BACK:
             return self._goodbye(self.agent.turns.give_up)
         if isinstance(collect.confirm, str):
             as_said = (
@@ -407,7 +432,8 @@ class Flow:
             question = render(collect.confirm, self.variables | {collect.name: as_said})
         else:
             question = f"I have {say_back(collect.type, pending.value)}. Is that right?"
-        self._pending = replace(pending, question=question, tries=pending.tries + 1)
+        self._pending = replace(pending, question=question)
+        self._read_backs += 1
         self._keys = ""
         return self._again_rendered((question,))
 
@@ -603,6 +629,16 @@ def _fitting_keys(item: Transition, said: str) -> str:
         if pattern.match(keys) in (KeyMatch.FULL, KeyMatch.FULL_SO_FAR):
             return keys
     return ""
+
+
+def _is_hold_on(said: str) -> bool:
+    """Whether the caller only asks for time: "No, wait." is no "no"."""
+    return _HOLD_ON.fullmatch(said) is not None
+
+
+def _bare_hold_on(said: str) -> str:
+    found = _HOLD_ON.fullmatch(said)
+    return found.group(1) if found else said
 
 
 def _last_question(text: str) -> str:

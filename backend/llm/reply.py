@@ -68,7 +68,7 @@ class ReplyReader:
         for text in (delta.content, delta.refusal):  # a refusal is said, too
             if isinstance(text, str) and text:
                 self.alive = self.given = True
-                yield TextDelta(text)
+                yield TextDelta(_whole(text))
         for fragment in delta.tool_calls or ():
             self._add(fragment)
             yield from self._calls_until(len(self._calls) - 1)
@@ -109,6 +109,11 @@ class ReplyReader:
         counts = [getattr(chunk.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
         if all(isinstance(count, int) for count in counts):
             self._usage = Usage(int(counts[0] or 0), int(counts[1] or 0), self._model)
+
+
+def _whole(text: str) -> str:
+    """Without halves of characters, which JSON can hold, and neither a request nor the database."""
+    return text.encode(errors="replace").decode()
 
 
 def _empty(finished_for: str) -> LlmError:

@@ -316,6 +316,29 @@ async def test_words_over_a_node_that_does_not_listen_are_on_record() -> None:
     assert ("caller", "hang on") in call.said
 
 
+async def test_words_over_a_node_that_cannot_be_interrupted_are_followed_afterwards() -> None:
+    async with talk(long_ask(interruptible=False), slow_voice(ms=150)) as call:
+        await until(lambda: call.line.kinds, "the first frame")
+        call.words("please stop it")
+        await call.end()
+    assert call.said == [("agent", LONG), ("caller", "please stop it"), ("agent", "Goodbye.")]
+
+
+async def test_a_yes_before_the_question_is_no_answer_to_it() -> None:
+    flow = agent(
+        node("say", "One two.", transitions=[to("ask")]),
+        node("ask", "Shall I go?", interruptible=False, transitions=[to("bye", keywords=["yes"])]),
+        BYE,
+    )
+    async with talk(flow, slow_voice("One two.", 150)) as call:
+        await until(lambda: call.line.kinds, "the first frame")
+        call.words("Yes, hello")
+        await call.listening_after("Shall I go?")
+        call.words("Yes.")
+        await call.end()
+    assert [heard for role, heard in call.said if role == "caller"] == ["Yes, hello", "Yes."]
+
+
 # --- keys ----------------------------------------------------------------------------------------------
 
 

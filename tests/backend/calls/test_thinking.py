@@ -81,9 +81,12 @@ class ScriptedTools:
         self.result: str | Exception = "all well"
         self.gate = asyncio.Event()
         self.gate.set()
+        self.holds_from = 0
 
     async def call(self, call: ToolCall) -> str:
         self.calls.append(call)
+        if len(self.calls) == self.holds_from:
+            self.gate.clear()
         await self.gate.wait()
         if isinstance(self.result, Exception):
             raise self.result
@@ -451,6 +454,49 @@ async def test_a_tool_that_leads_on() -> None:
     assert len(model.asked) == 2
 
 
+async def test_words_before_a_tool_are_no_answer_when_none_follows() -> None:
+    model = ScriptedModel(HELLO, ["Let me look.", ToolCall("t1", "hours", "{}")], [DOWN])
+    async with talk(HELP, model) as call:
+        await call.heard("help?")
+        call.words("When are you open?")
+        await call.heard("Let me look.")
+        await call.heard("Sorry, I didn't catch that.")
+
+
+async def test_a_bug_in_a_tool_costs_a_sentence_not_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    model = ScriptedModel(HELLO, [ToolCall("t1", "hours", "{}")], ["I cannot look that up."])
+    async with talk(HELP, model) as call:
+        call.tools.result = KeyError("canary")
+        await call.heard("help?")
+        call.words("When are you open?")
+        await call.heard("look that up.")
+    assert "canary" not in caplog.text
+
+
+async def test_a_caller_who_speaks_while_a_tool_works_does_not_make_it_forgotten() -> None:
+    calls = [ToolCall("t1", "hours", '{"day": "Monday"}'), ToolCall("t2", "hours", "{}")]
+    model = ScriptedModel(HELLO, calls, ["Very well."])
+    async with talk(HELP, model) as call:
+        await call.heard("help?")
+        call.tools.holds_from = 2
+        call.words("And on Mondays?")
+        await until(lambda: len(call.tools.calls) == 2, "the second")
+        call.words("Oh, never mind.")
+        await call.heard("Very well.")
+    results = {message.tool_call_id: message.text for message in model.asked[2][0] if message.tool_call_id}
+    assert results["t1"] == "all well"
+    assert "It may have been done" in results["t2"]
+
+
+async def test_a_model_that_talks_without_end_is_cut_off() -> None:
+    model = ScriptedModel(HELLO, ["These are ten words, and there is no end to them. "] * 1_000)
+    async with talk(HELP, model, ScriptedRoute(default_ms=20)) as call:
+        await call.heard("help?")
+        call.words("When are you open?")
+        await until(lambda: len(call.turns) == 3, "the answer is over")
+        assert 1_900 < len(call.turns[2].text) < 2_400
+
+
 # --- collecting ----------------------------------------------------------------------------------------
 
 NAME = agent(
@@ -475,6 +521,23 @@ async def test_the_model_fills_in_and_the_caller_confirms() -> None:
         await call.end()
     assert call.said[-1] == ("agent", "Thank you, Anna Smith.")
     assert len(model.asked) == 2
+
+
+async def test_a_value_is_not_read_back_for_ever() -> None:
+    fill = [ToolCall("f", "fill", '{"value": "Anna Smith"}')]
+    model = ScriptedModel(["Your name, please?"], *[fill] * 30)
+    async with talk(NAME, model) as call:
+        await call.heard("please?")
+        call.words("Anna Smith.")
+        for number in range(1, 5):
+            await until(
+                lambda number=number: (
+                    [text for _, text in call.said].count("I have Anna Smith. Is that right?") == number
+                )
+            )
+            call.words("No.")
+        await call.end()
+    assert call.said[-1][1].startswith("I'm sorry, I still didn't understand.")
 
 
 async def test_a_value_that_is_none_goes_back_to_the_model() -> None:
@@ -519,6 +582,18 @@ async def test_an_answer_begun_ahead_is_thrown_away_when_the_caller_goes_on() ->
     assert (call.thinker.begun_ahead, call.thinker.wasted) == (2, 2)
     assert call.counted.count("wasted") == 2
     assert model.user_texts() == ["Until when on Mondays?"]
+
+
+async def test_an_answer_begun_ahead_is_given_up_when_the_words_lead_elsewhere() -> None:
+    never = asyncio.Event()
+    model = ScriptedModel(HELLO, [never])
+    async with talk(HELP, model) as call:
+        await call.heard("help?")
+        call.tell(SpeechStarted(now_ms()), LikelyEnd("until when"))
+        await until(lambda: len(model.asked) == 2, "begun ahead")
+        call.words("Until when, bye.")
+        await call.end()
+        assert model.cancelled == 1
 
 
 async def test_nothing_is_begun_ahead_where_words_are_written_or_it_is_switched_off() -> None:

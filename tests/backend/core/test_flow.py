@@ -211,6 +211,22 @@ def test_one_key_is_taken_at_once() -> None:
     assert step and step.node_id == "two"
 
 
+@pytest.mark.parametrize(
+    "heard", ["No, wait.", "Wait, wait.", "Yes, hold on a second.", "Just a moment, please."]
+)
+def test_a_caller_who_asks_for_time_is_given_it(heard: str) -> None:
+    call = started(node("a", ("end", {"keywords": ["yes", "no"]}), say="Right?"), end())
+    step = call.heard(heard)
+    assert (step.node_id, step.say, step.ends_call) == ("a", (), False)
+    assert step.listen
+    assert call.heard("No.").node_id == "end"
+
+
+def test_asking_for_time_may_lead_somewhere() -> None:
+    call = started(node("a", ("end", {"keywords": ["wait"]}), say="Right?"), end())
+    assert call.heard("No, wait.").node_id == "end"
+
+
 def test_keys_spoken_count_too() -> None:
     nodes = node("a", ("end", {"digits": "1"})), end()
     assert started(*nodes).heard("One.").node_id == "end"

@@ -137,7 +137,7 @@ async def test_an_empty_answer_is_a_success() -> None:
     [
         (
             answer(b'{"error": "no such order"}', status=404),
-            'refused this (HTTP 404): {"error": "no such order"}',
+            'refused this (HTTP 404): {"error":"no such order"}',
         ),
         (answer(b"key?", status=401), "not set up correctly (HTTP 401)"),
         (answer(b"slow down", status=429), "too often just now"),
@@ -222,6 +222,21 @@ async def test_an_echoed_secret_is_cut_out(status: int, caplog: pytest.LogCaptur
         told = await call() if status == 200 else await refusal(call)
         assert "Bearer [secret]" in told and SECRET not in told
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_a_secret_echoed_in_disguise_is_cut_out(status: int) -> None:
+    disguised = "".join(f"\\u{ord(char):04X}" for char in SECRET)
+    async with server() as crm, toolbox(crm.url) as call:
+        crm.reply = lambda _: answer(f'{{"you":"{disguised}"}}'.encode(), status=status)
+        told = await call() if status == 200 else await refusal(call)
+        assert '{"you":"[secret]"}' in told
+
+
+async def test_half_a_character_can_be_sent_on() -> None:
+    async with server() as crm, toolbox(crm.url) as call:
+        crm.reply = lambda _: answer(b'{"mood":"\\ud83d"}')
+        assert (await call()).encode() == b'{"mood":"?"}'
 
 
 async def test_a_secret_that_cannot_be_sent_stays_here(caplog: pytest.LogCaptureFixture) -> None:
