@@ -46,6 +46,7 @@ _LEAD_IN = re.compile(
     r"i'm|i am|call me|make it|it should be)\b[\s,:]*)?",
     re.IGNORECASE,
 )
+_NOT = re.compile(r"(?:no\b[\s,.]*)?(?:it's |it is |that's )?(.*?\w)[\s,.]+not (.+)", re.IGNORECASE)
 _POLITE_END = re.compile(r"[\s,.!]*\b(?:please|thanks|thank you)[\s.!]*$", re.IGNORECASE)
 _EMAIL = re.compile(r"[a-z0-9][a-z0-9._%+-]*@[a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)*\.[a-z]{2,}")
 _MOST = {"name": 80, "email": 120}
@@ -116,8 +117,14 @@ def yes_or_no(said: str) -> str | None:
     return "yes" if any(word in _YES for word in heard) else None
 
 
-def correction(kind: AnswerType, said: str, today: date) -> str | None:
-    """The value that stands in for one read back wrongly: "No, it's Anna." → "Anna"."""
+def correction(kind: AnswerType, said: str, today: date, was: str = "") -> str | None:
+    """The value that stands in for one read back wrongly, `was`: "No, it's Anna." → "Anna"; "four, not five"
+    mends that figure, where it stands in `was` once."""
+    if kind in ("digits", "phone", "number") and (halves := _NOT.fullmatch(tidy(said))):
+        right, wrong = ("".join(spoken_keys(half)) for half in halves.groups())
+        if kind != "number" and right and wrong and len(wrong) < len(was.lstrip("+")):
+            return was.replace(wrong, right) if was.count(wrong) == 1 else None
+        said = halves.group(1)
     rest = _LEAD_IN.sub("", tidy(said)).strip(" ,.")
     if not rest or kind == "yes_no":
         return None
@@ -198,6 +205,10 @@ def _date(said: str, today: date) -> str | None:
         return _day(int(iso[1]), int(iso[2]), int(iso[3]))
     if slashed := re.search(r"\b(\d{1,2})/(\d{1,2})(?:/(\d{4}|\d{2}))?\b", text):
         return _dated(int(slashed[1]), int(slashed[2]), _year(slashed[3]), today)
+    text = re.sub(r"(?<!why )\bnot (?:on |the )*\w+", " ", text)  # "not tomorrow, Friday"
+    if ahead := re.search(r"\bin (a|\d+) (day|week)s?\b", " ".join(words(text))):
+        count = 1 if ahead[1] == "a" else min(int(ahead[1]), 1_000)
+        return (today + timedelta(days=count * (7 if ahead[2] == "week" else 1))).isoformat()
     heard = _joined_ordinals(words(text))
     if "after" in heard and "tomorrow" in heard:
         return (today + timedelta(days=2)).isoformat()
@@ -207,12 +218,42 @@ def _date(said: str, today: date) -> str | None:
     for at, word in enumerate(heard):
         if (month := _MONTHS.get(word)) and (found := _beside_month(heard, at, month, today)):
             return found
+    if found := _day_of_month(words(text), today):
+        return found
     for at, word in enumerate(heard):
         if word in _WEEKDAYS:
-            ahead = (_WEEKDAYS.index(word) - today.weekday()) % 7 or 7
-            if at and heard[at - 1] == "next" and today.weekday() + ahead <= 6:
-                ahead += 7  # "next Friday" on a Monday is not this week's
-            return (today + timedelta(days=ahead)).isoformat()
+            days = (_WEEKDAYS.index(word) - today.weekday()) % 7 or 7
+            if at and heard[at - 1] == "next" and today.weekday() + days <= 6:
+                days += 7  # "next Friday" on a Monday is not this week's
+            if heard[max(0, at - 2) : at] == ["week", "from"]:
+                days += 7
+            return (today + timedelta(days=days)).isoformat()
+    return None
+
+
+def _day_of_month(heard: tuple[str, ...], today: date) -> str | None:
+    """ "the 3rd", "Friday the thirteenth", "on the 3rd of next month": the next such day."""
+    if any(word in _MONTHS and word != "may" for word in heard):
+        return None  # a day that its month does not have
+    for at, word in enumerate(heard):
+        after = heard[at + 1] if at + 1 < len(heard) else ""
+        number = _ORDINALS.get(word)
+        if number is not None and number < 10 and at and heard[at - 1] in ("20", "30"):
+            number, at = number + int(heard[at - 1]), at - 1
+        elif number is not None and at and heard[at - 1] != "the" and heard[at - 1] not in _WEEKDAYS:
+            number = None  # "one second"
+        if number is None and word.isdecimal() and after in ("th", "st", "nd", "rd"):
+            number = int(word)
+        if number is None or after in _WEEKDAYS:
+            continue
+        first = today.replace(day=1)
+        if "next" in heard and "month" in heard:
+            first = (first + timedelta(days=32)).replace(day=1)
+        for _ in range(3):
+            day = _day(first.year, first.month, number)
+            if day is not None and day >= today.isoformat():
+                return day
+            first = (first + timedelta(days=32)).replace(day=1)
     return None
 
 

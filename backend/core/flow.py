@@ -444,7 +444,7 @@ class Flow:
         collect = self._at.collect
         assert collect is not None
         answer = yes_or_no(said)
-        better = correction(collect.type, said, self._today or date.min)
+        better = correction(collect.type, said, self._today or date.min, pending.value)
         if answer == "yes" and better in (None, pending.value):
             self._pending = None
             self._keep(collect.name, pending.value)

@@ -122,3 +122,36 @@ def test_anything_may_be_said(kind: AnswerType, said: str) -> None:
 @given(st.dates(min_value=SATURDAY, max_value=date(2027, 11, 20)))
 def test_a_day_read_back_is_that_day(day: date) -> None:
     assert parse_answer("date", say_back("date", day.isoformat()), SATURDAY) == day.isoformat()
+
+
+@pytest.mark.parametrize(
+    ("said", "day"),
+    [
+        ("the 3rd", "2026-12-03"),
+        ("I may come on the third.", "2026-12-03"),
+        ("Friday the 13th", "2026-12-13"),
+        ("the twenty fifth", "2026-11-25"),
+        ("the 3rd of next month", "2026-12-03"),
+        ("in two weeks", "2026-12-05"),
+        ("a week from Monday", "2026-11-30"),
+        ("Not tomorrow, Friday.", "2026-11-27"),
+        ("Why not Friday?", "2026-11-27"),
+        ("February 30th", None),
+        ("one second", None),
+    ],
+)
+def test_days_as_people_name_them(said: str, day: str | None) -> None:
+    assert parse_answer("date", said, date(2026, 11, 21)) == day
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "was", "mended"),
+    [
+        ("digits", "No, 4, not 5.", "1235", "1234"),
+        ("phone", "No, it's four, not five.", "+1235000", "+1234000"),
+        ("digits", "No, 4 not 5.", "5551235", None),
+        ("number", "No, 4 not 5.", "5", "4"),
+    ],
+)
+def test_one_figure_is_corrected(kind: AnswerType, said: str, was: str, mended: str | None) -> None:
+    assert correction(kind, said, date(2026, 11, 21), was) == mended
