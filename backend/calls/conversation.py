@@ -298,6 +298,8 @@ class Conversation:
             onward = self._flow.chose(turn.outcome.intent, ask.said or "", opened=True)
             self._cut = utterance if isinstance(cut_by, BargeIn) else None
             return onward
+        if isinstance(turn.outcome, Used) and isinstance(cut_by, BargeIn | KeyPressed):
+            return self._flow.tool_used(turn.outcome.name)  # it is done: used again, it would be done twice
         if isinstance(cut_by, TurnEnded):
             return self._heard(cut_by)
         self._cut = utterance if isinstance(cut_by, BargeIn) else None

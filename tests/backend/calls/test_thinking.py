@@ -497,6 +497,28 @@ async def test_a_model_that_talks_without_end_is_cut_off() -> None:
         assert 1_900 < len(call.turns[2].text) < 2_400
 
 
+async def test_a_caller_who_interrupts_a_tool_that_leads_on_is_led_on() -> None:
+    flow = agent(
+        node("ask", prompt="Look up the order.", tools=["hours"], transitions=[to("bye", tool="hours")]),
+        BYE,
+        tools=[HOURS],
+        **LLM,
+    )
+    long = "One two three four five six seven."
+    model = ScriptedModel(HELLO, [f"{long} ", ToolCall("t1", "hours", "{}")])
+    async with talk(flow, model, ScriptedRoute({long: Script([tone(2000)])})) as call:
+        await call.heard("help?")
+        call.words("Order five.")
+        await until(lambda: call.tools.calls and call.line.audio_ms >= 600, "some of it, and the tool")
+        at_ms = now_ms()
+        call.tell(
+            SpeechStarted(at_ms), BargeIn(at_ms), TurnEnded("Thank you so much.", at_ms, at_ms, at_ms, 100)
+        )
+        await call.end()
+    assert ("agent", "Goodbye.") in call.said
+    assert len(call.tools.calls) == 1
+
+
 # --- collecting ----------------------------------------------------------------------------------------
 
 NAME = agent(
