@@ -96,7 +96,10 @@ class Listener:
             speaking = self._agent_speaking()
             if self._is_echo(max(before_dbfs, self._level_dbfs), start_ms, end_ms):
                 probability, loud = 0.0, False
-            for event in self.turns.window(probability, start_ms, end_ms, agent_speaking=speaking, loud=loud):
+            for event in self.turns.window(
+                probability, start_ms, end_ms,
+                agent_speaking=speaking, loud=loud, soft_before=self._floor.soft_before,
+            ):  # fmt: skip
                 self._handle(event)
             start_ms = end_ms
         self._feed(pcm16)

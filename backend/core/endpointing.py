@@ -119,6 +119,13 @@ def _plain_wait_ms(text: str, expects: Expects, policy: TurnPolicy) -> float:
     return policy.end_of_turn_ms
 
 
+def is_statement(text: str, expects: Expects) -> bool:
+    """Whether that is a sentence of some length, no question: slow callers often add to one."""
+    words = spoken_words(text)
+    asks = text.rstrip().endswith("?") or not words or words[0] in _QUESTION_FRONT
+    return expects == "any" and not asks and len(words) >= _TELLING_WORDS
+
+
 def spoken_words(text: str) -> list[str]:
     """Lower case, no punctuation."""
     return _WORD.findall(text.lower().replace("’", "'"))

@@ -13,7 +13,7 @@ from typing import Literal
 from backend.core.backchannel import is_backchannel
 from backend.core.endpointing import Expects as Expects
 from backend.core.endpointing import TurnPolicy as TurnPolicy
-from backend.core.endpointing import wait_ms
+from backend.core.endpointing import is_statement, wait_ms
 from backend.core.pauses import CallerPace
 
 SPEECH_PROBABILITY = 0.5  # Silero's own advice; 0.15 lower to stay in speech, so that it does not flutter
@@ -22,15 +22,21 @@ _DOUBT, _CERTAINTY = 0.3, 0.6  # what a window's probability counts: nothing bel
 # Silero misses loud vowels ("oh,", "ac-tually") for up to 800 ms. A wrong guess only costs a pause, speech
 # is resumed; and for a while afterwards loudness alone proves nothing, or a passing lorry would chop it up.
 _LOUD_BONUS = 0.45
-_LOUD_VOID_MS = 5_000.0
+_DOUBT_MS = 5_000.0
+_MOST_DOUBT_MS = 40_000.0  # each further sound in a row that was nothing doubles it
 _LOUD_SPEECH_MS = 800.0  # so long we hold our tongue for a sound that is not speech yet
 # The detector trails the first sound, soft onsets by more: so much of the speech need not be seen. A wrong
-# guess is cheap, speech that was held goes on.
+# guess is cheap, speech that was held goes on; after one, for a while, more is asked for.
 _UNSEEN_MS = 54.0
+_UNSEEN_LOUD_MS = 70.0
+_UNSEEN_WORD_MS = 90.0  # a soft consonant, then something loud
+_UNSEEN_IN_DOUBT_MS = 36.0
+_LEAST_SEEN = 0.25  # of the speech that counts
 _SURE_WINDOWS = 2  # one alone is a click
 _TRAILING_MS = 32.0  # as the detector trails the last: it was quiet for so much longer
 _ASIDE_MS = 160.0  # after no more than a sign of listening: we wait for our own turn to go on
 _CUT_OFF_MS = 1_200.0  # who goes on so soon after the end of a turn, unanswered, was cut off
+_FIRST_PACE = 1.7  # of a caller whose pace is not known yet
 _FLUENT_MS = 2_500.0  # a turn so long without a pause tells of a brisk speaker
 _SLACK_MS = 8.0  # windows are stamped as they arrive, a little early or late
 
@@ -94,10 +100,12 @@ class TurnTaker:
         self._interrupted = False
         self._over_agent = False  # the turn under way began while we spoke, or cut us short
         self._pace = CallerPace()
+        self._pace_known = False
         self._ended: tuple[float, float] | None = None  # of the last turn, unanswered: its end and plain wait
         self._paused_in_turn = False
         self._sure = False  # the detector itself heard speech in this turn
-        self._loud_void_until_ms = 0.0
+        self._doubt_until_ms = 0.0
+        self._doubt_ms = _DOUBT_MS
         self._evidence: deque[tuple[float, float, float]] = deque()  # lately: start, end, ms of speech
 
     @property
@@ -116,13 +124,21 @@ class TurnTaker:
         return self._started_ms, self._last_speech_ms
 
     def window(
-        self, probability: float, start_ms: float, end_ms: float, *, agent_speaking: bool, loud: bool = False
+        self,
+        probability: float,
+        start_ms: float,
+        end_ms: float,
+        *,
+        agent_speaking: bool,
+        loud: bool = False,
+        soft_before: bool = False,
     ) -> list[TurnEvent]:
         """One voice-activity window, `start_ms` to `end_ms`, and what it changes.
 
         `loud`: it stands out from the line's noise, which while we speak counts towards an interruption.
+        `soft_before`: a soft sound did, right before, as the consonant that a word begins with.
         """
-        bonus = _LOUD_BONUS if loud and start_ms >= self._loud_void_until_ms else 0.0
+        bonus = _LOUD_BONUS if loud and start_ms >= self._doubt_until_ms else 0.0
         self._weigh(min(1.0, probability + bonus), start_ms, end_ms)
         if agent_speaking:
             self._ended = None
@@ -134,7 +150,7 @@ class TurnTaker:
         events = self._activity(probability, start_ms, end_ms)
         if before == "quiet" and self._state != "quiet":
             self._over_agent = agent_speaking
-        if self._barges_in(agent_speaking):
+        if agent_speaking and self._barges_in(loud=loud, soft_before=soft_before):
             events += self._interrupt(end_ms)
         return events
 
@@ -160,7 +176,13 @@ class TurnTaker:
         """How long the silence must last after these words of the turn under way."""
         if self._over_agent and self._is_aside(text):
             return _ASIDE_MS
-        return wait_ms(text, self.expects, self.policy, self._pace.factor)
+        return wait_ms(text, self.expects, self.policy, self._pace_after(text))
+
+    def _pace_after(self, text: str) -> float:
+        """This caller's pace; for the first sentence of a call, when it is not known yet, a slow one's."""
+        if self._pace_known or not is_statement(text, self.expects):
+            return self._pace.factor
+        return max(_FIRST_PACE, self._pace.factor)
 
     def due(self, now_ms: float) -> TurnEnded | None:
         """The end of the turn, once the silence is long enough for the words it follows."""
@@ -181,8 +203,10 @@ class TurnTaker:
             text, self._started_ms, self._last_speech_ms, recognised_ms, self._quiet_ms(now_ms), aside
         )
         if not text:
-            self._loud_void_until_ms = now_ms + _LOUD_VOID_MS
+            self._doubt_until_ms = now_ms + self._doubt_ms
+            self._doubt_ms = min(_MOST_DOUBT_MS, 2 * self._doubt_ms)
         elif not aside:
+            self._doubt_ms, self._pace_known = _DOUBT_MS, True
             plain_ms = wait_ms(text, self.expects, self.policy)
             self._ended = self._last_speech_ms, plain_ms
             if not self._paused_in_turn and self._last_speech_ms - self._started_ms >= _FLUENT_MS:
@@ -262,10 +286,17 @@ class TurnTaker:
         while len(self._evidence) > 1 and end_ms - self._evidence[1][0] >= self.policy.min_speech_ms:
             self._evidence.popleft()
 
-    def _barges_in(self, agent_speaking: bool) -> bool:
-        if not (agent_speaking and self.policy.barge_in) or self._interrupted:
+    def _barges_in(self, *, loud: bool, soft_before: bool) -> bool:
+        if not self.policy.barge_in or self._interrupted:
             return False
         if self._evidence[-1][2] <= 0:
             return False  # silent now: that we begin to speak after somebody did is no interruption
         least_ms = self.policy.min_speech_ms
-        return sum(speech for _, _, speech in self._evidence) >= max(least_ms / 2, least_ms - _UNSEEN_MS)
+        if self._evidence[-1][0] < self._doubt_until_ms:
+            unseen_ms = _UNSEEN_IN_DOUBT_MS
+        elif loud:
+            unseen_ms = _UNSEEN_WORD_MS if soft_before else _UNSEEN_LOUD_MS
+        else:
+            unseen_ms = _UNSEEN_MS
+        seen_ms = sum(speech for _, _, speech in self._evidence)
+        return seen_ms >= max(_LEAST_SEEN * least_ms, least_ms - unseen_ms)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.core.endpointing import Expects, TurnPolicy, wait_ms
+from backend.core.endpointing import Expects, TurnPolicy, is_statement, wait_ms
 
 POLICY = TurnPolicy()
 UNSURE = POLICY.unsure_ms
@@ -45,6 +45,15 @@ UNSURE = POLICY.unsure_ms
 )
 def test_the_wait_fits_words_and_question(text: str, expects: Expects, expected_ms: float) -> None:
     assert wait_ms(text, expects, POLICY) == expected_ms
+
+
+def test_a_statement_is_a_sentence_of_some_length_and_no_question() -> None:
+    assert is_statement("I have a question.", "any") is False, "four words"
+    assert is_statement("I have got a question.", "any")
+    assert not is_statement("You are open until when?", "any")
+    assert not is_statement("Can I bring my two children", "any")
+    assert not is_statement("No, I do not think so.", "yes_no")
+    assert not is_statement("", "any")
 
 
 @given(st.text(max_size=60), st.sampled_from(["any", "yes_no", "digits", "phone", "name", "date"]))

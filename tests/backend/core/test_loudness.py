@@ -21,6 +21,9 @@ def test_breath_and_hum_are_never_loud() -> None:
     floor = NoiseFloor()
     feed(floor, 0.0, 2)
     assert not any(feed(floor, 300.0, 1))
+    assert floor.soft_before, "a word may begin so softly"
+    feed(floor, 0.0, 0.2)
+    assert not floor.soft_before
 
 
 def test_noise_that_stays_becomes_the_floor_and_speech_still_stands_out() -> None:

@@ -473,8 +473,24 @@ def waited_after(line: Line, text: str) -> float:
     return line.end_ms(until_ms=line.now_ms + 10_000).waited_ms
 
 
+def test_the_first_sentence_of_a_call_is_given_time_until_the_pace_is_known() -> None:
+    line = Line()
+    first_ms = waited_after(line, "I would like a table.")
+    line.silence(60, agent=True)
+    assert 500 < first_ms < 600 and waited_after(line, "I would like a table.") < 330
+
+
+@pytest.mark.parametrize(
+    "text", ["Can I have a table for two?", "What are your opening hours", "Yes, please."]
+)
+def test_a_question_or_a_few_words_get_no_more_time_for_being_the_first(text: str) -> None:
+    assert waited_after(Line(), text) < 330
+
+
 def test_a_caller_who_pauses_long_is_given_more_time() -> None:
     line = Line()
+    waited_after(line, "Hello.")
+    line.silence(60, agent=True)
     before_ms = waited_after(line, "I would like a table.")
     line.speech(20)
     line.turns.recognised(line.pause().pause, "I would", line.now_ms)
@@ -547,7 +563,7 @@ def test_a_loud_short_vowel_interrupts_although_the_detector_doubts_it() -> None
                 return end_ms
         return None
 
-    assert interrupted_after_ms(loud=True) == 96.0
+    assert interrupted_after_ms(loud=True) == 64.0
     assert interrupted_after_ms(loud=False) is None
 
 
@@ -577,6 +593,40 @@ def test_a_loud_noise_interrupts_once_has_no_words_and_then_counts_no_more() -> 
     line.windows(*[0.05] * 100, agent=True, loud=True)
     assert len(barge_ins(line.events)) == 1
     assert len(barge_ins(line.speech(5, agent=True))) == 1, "speech counts all the same"
+
+
+@given(st.integers(1, 3), st.integers(0, 3), st.floats(0, 0.06))
+def test_noises_again_and_again_make_us_hesitate_less_and_less(on: int, off: int, probability: float) -> None:
+    line = Line()
+    held_at_ms = []
+    agent = True
+    while line.now_ms < 120_000.0:
+        loud = (line.now_ms // WINDOW_MS) % (on + off) < on
+        if barge_ins(line.windows(probability, agent=agent, loud=loud)):
+            held_at_ms.append(line.now_ms)
+            agent = False
+        if line.turns.due(line.now_ms) is not None:
+            agent = True
+    assert len(held_at_ms) <= 6
+    gaps = [b - a for a, b in pairwise(held_at_ms)]
+    assert all(gap >= least for gap, least in zip(gaps, (5_000, 10_000, 20_000, 40_000), strict=False))
+
+
+def test_after_a_sound_that_was_nothing_speech_interrupts_a_little_later() -> None:
+    line = Line()
+    line.windows(*[0.05] * 6, agent=True, loud=True)
+    line.silence(12)
+    assert line.turns.due(line.now_ms) is not None
+    assert barge_ins(line.windows(0.98, 0.98, agent=True, loud=True)) == []
+    assert barge_ins(line.windows(0.98, agent=True, loud=True))
+
+
+def test_a_vowel_after_a_soft_consonant_interrupts_at_once() -> None:
+    def heard(*, soft_before: bool) -> list[TurnEvent]:
+        turns = TurnTaker(POLICY)
+        return turns.window(0.7, 0, WINDOW_MS, agent_speaking=True, loud=True, soft_before=soft_before)
+
+    assert barge_ins(heard(soft_before=True)) and not barge_ins(heard(soft_before=False))
 
 
 def test_a_noise_that_does_not_stop_does_not_keep_us_silent() -> None:
