@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from backend.core.echo import PlayedLoudness
 from backend.core.g711 import BYTES_PER_MS, FRAME_BYTES, FRAME_MS, Codec
+from backend.core.said import weight
 
 _GUESS_MS_PER_CHARACTER = 62.0  # English at a telephone agent's pace, for speech whose end is not known yet
 _MARK_PATIENCE_MS = 1_000.0  # a mark overdue by more is lost; the clock is believed instead
@@ -400,14 +401,17 @@ class Playout:
 
 
 def words_within(text: str, share: float) -> str:
-    """The words of `text` whose larger part lies within its first `share` (0-1), by characters."""
+    """The words of `text` whose larger part lies within its first `share` (0-1) of its sound."""
     if share >= 1.0:
         return text
-    limit, kept, at = share * len(text), [], 0
-    for word in text.split():
-        at = text.index(word, at)
+    words = text.split()
+    weights = [weight(word) for word in words]
+    trailing = weight(words[-1]) - len(words[-1]) if words else 0.0  # nobody waits after the end
+    limit = share * (sum(weights) - trailing)
+    kept, at = [], 0.0
+    for word, size in zip(words, weights, strict=True):
         if at + len(word) / 2 > limit:
             break
         kept.append(word)
-        at += len(word)
+        at += size
     return " ".join(kept)

@@ -44,14 +44,14 @@ def said_by_duration(piece: Piece, voiced_ms: float, ms_per_character: float = M
     """How many words `voiced_ms` of speech take, with the part of the one that is being said."""
     budget = voiced_ms / ms_per_character
     for index, word in enumerate(piece.words):
-        size = _weight(word.spoken)
+        size = weight(word.spoken)
         if size > budget:
             return index + budget / size
         budget -= size
     return float(len(piece.words))
 
 
-def _weight(spoken: str) -> float:
+def weight(spoken: str) -> float:
     """Its share of time, in characters."""
     if not spoken:
         return 0.0
@@ -62,7 +62,7 @@ def spoken_weight(piece: Piece) -> float:
     """A piece's length in time, in characters: what a rate is learnt by."""
     last = piece.words[-1].spoken if piece.words else ""
     pause = _PAUSE_CHARACTERS.get(last[-1:], 0.0)  # nobody waits after the end
-    return max(0.0, sum(_weight(word.spoken) for word in piece.words) - pause - 1)
+    return max(0.0, sum(weight(word.spoken) for word in piece.words) - pause - 1)
 
 
 def said_by_ear(piece: Piece, recognised: str, expected: float, *, from_start: bool) -> int | None:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.core.g711 import BYTES_PER_MS, FRAME_BYTES, FRAME_MS, Codec
-from backend.core.playout import Heard, Playout, Send, SendMark, SendMedia
+from backend.core.playout import Heard, Playout, Send, SendMark, SendMedia, words_within
 
 MS_PER_CHARACTER = 62.0
 SENTENCES = [
@@ -740,3 +740,18 @@ def test_between_two_pieces_an_utterance_is_not_complete() -> None:
     assert playout.heard(1, 500) == Heard("One.", False)
     playout.finish()
     assert playout.heard(1, 500) == Heard("One.", True)
+
+
+@given(st.text(max_size=80), st.floats(-1, 2), st.floats(-1, 2))
+def test_words_within_are_the_first_words_and_more_of_them_with_more_sound(
+    text: str, a: float, b: float
+) -> None:
+    fewer, more = (words_within(text, share).split() for share in sorted((a, b)))
+    assert text.split()[: len(more)] == more and more[: len(fewer)] == fewer
+    assert words_within(text, 1.0) == text and words_within(text, 0.0) == ""
+
+
+def test_a_comma_takes_its_time() -> None:
+    assert (
+        words_within("Wait, please wait now", 0.26) == words_within("Wait, please wait now", 0.40) == "Wait,"
+    )
