@@ -21,18 +21,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from hearing import FRAME_BYTES, Hearing, Voices, line_noise
+from word_times import word_ends_ms
 
 from backend.calls.listener import OwnVoice
 from backend.core.backchannel import answers
 from backend.core.g711 import Codec
 from backend.core.percentile import percentile
 from backend.core.playout import Playout, SendMedia
-from backend.core.said import likeness, tokens
+from backend.core.said import tokens
 from backend.core.sentences import pieces
 from backend.core.turns import BargeIn, TurnEnded
 
 _FRAME_MS = 20
-_LOOK_BYTES = 200 * 16
 _SCRIPTS = (
     "Thank you for calling Harbor Dental. We are open from eight to five on weekdays, and on Saturdays until "
     "noon. You will find us on Maple Street, next to the library.",
@@ -232,47 +232,16 @@ def music(seed: int) -> np.ndarray:
 # --- measuring -----------------------------------------------------------------------------------------
 
 
-async def word_ends(hearing: Hearing, text: str, sound: bytes) -> list[float]:
-    """When each word of a piece is over, by ear alone: from how many words the recogniser hears in its first
-    200 ms, 400 ms, …; for every word the moment that contradicts the fewest of them."""
-    wanted = tokens(text)
-    moments = [at / 16 for at in range(_LOOK_BYTES, len(sound) + _LOOK_BYTES, _LOOK_BYTES)]
-    counts = [
-        words_heard(wanted, tokens(await hearing.transcriber.transcribe(sound[: int(at_ms * 16)])))
-        for at_ms in moments
-    ]
-
-    def contradicted(word: int, split: int) -> int:
-        return sum(c >= word for c in counts[:split]) + sum(c < word for c in counts[split:])
-
-    splits = [
-        min(range(len(counts) + 1), key=lambda split: contradicted(word, split))
-        for word in range(1, len(wanted) + 1)
-    ]
-    return [moments[min(split, len(moments) - 1)] for split in splits]
-
-
-def words_heard(wanted: Sequence[str], heard: Sequence[str]) -> int:
-    """How many words from the first on were heard: the number whose text is nearest."""
-    row = [float(n) for n in range(len(wanted) + 1)]
-    for count, word in enumerate(heard, start=1):
-        following = [float(count)]
-        for end, token in enumerate(wanted, start=1):
-            following.append(min(row[end - 1] + 1 - likeness(word, token), row[end] + 1, following[-1] + 1))
-        row = following
-    return min(range(len(row)), key=lambda end: (round(row[end], 3), end))
-
-
 async def interruptions(
     hearing: Hearing, voices: Voices, agents: Sequence[tuple[str, list[bytes]]], count: int, network_ms: float
 ) -> list[tuple[Story, int]]:
-    """Stories of callers who interrupt, with the words that were played by ear."""
+    """Stories of callers who interrupt, with the words that were played."""
     chance, stories = random.Random(1), []
     ends: dict[str, list[float]] = {}
     for script, sounds in agents:
         ends[script], before_ms = [], 0.0
         for piece, sound in zip(pieces(script), sounds, strict=True):
-            ends[script] += [before_ms + at_ms for at_ms in await word_ends(hearing, piece.text, sound)]
+            ends[script] += [before_ms + at_ms for at_ms in word_ends_ms(voices, piece.spoken, sound)]
             before_ms += len(sound) / 16
     for number in range(count):
         script, sounds = agents[number % len(agents)]
