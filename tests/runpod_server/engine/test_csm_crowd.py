@@ -93,9 +93,11 @@ async def test_a_thousand_requests_cancelled_and_cut_off_anyhow_leave_nothing(
 
     async def vanishing() -> None:
         async with server.connect(max_queue=1) as socket:
-            for _ in range(draw.randint(1, 3)):
+            count = draw.randint(1, 3)
+            for _ in range(count):
                 await socket.send(request())
-            for _ in range(draw.choice([0, 0, 1, 2])):
+            # One that ends with its first frame is answered by a single message.
+            for _ in range(min(count, draw.choice([0, 0, 1, 2]))):
                 await socket.recv()
             socket.transport.abort()
 
