@@ -1,10 +1,11 @@
 """What ElevenLabs' replies mean: refusals as reasons an operator can act on, alignments as marks. Pure.
 
-Both of its adapters use this. Its statuses alone do not tell: a used-up quota has come as HTTP 401.
+All of its adapters use this. Its statuses alone do not tell: a used-up quota has come as HTTP 401.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -36,6 +37,15 @@ _ADVICE: dict[SpeechFailure, str] = {
     "generation_failed": "an error of its own",
 }
 _SAID_AT_MOST = 300
+
+
+def decoded(raw: str | bytes | bytearray) -> object:
+    """A message, or the body of a refusal; None when it is no JSON."""
+    try:
+        message: object = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return message
 
 
 def refusal(status: int | None, body: object) -> tuple[SpeechFailure, str]:

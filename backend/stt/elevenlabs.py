@@ -9,25 +9,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
-import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import websockets
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 
-from backend.core.elevenlabs import refusal
+from backend.core.elevenlabs import decoded, refusal
 from backend.core.g711 import Codec
 from backend.core.hearing import RATE_HZ
 from backend.core.urls import websocket_url
 from backend.errors import HearingError, SpeechFailure
-
-log = logging.getLogger(__name__)
-_wire_log = logging.getLogger("websockets.client")
+from backend.sockets import dial, hang_up, unreachable
 
 DEFAULT_MODEL = "scribe_v2_realtime"
 _MAX_KEY_TERMS, _KEY_TERM_CHARS = 50, 20
@@ -233,25 +228,14 @@ class ElevenLabsTranscriber:
 
     async def _connected(self) -> _Link:
         try:
-            connection = await connect(
-                self.url,
-                additional_headers=self._headers,
-                compression=None,
-                max_size=_MAX_MESSAGE_BYTES,
-                open_timeout=None,
-                ping_interval=10,
-                ping_timeout=10,
-                close_timeout=_LET_GO_S,
-                proxy=None,
-                logger=_wire_log,
+            connection = await dial(
+                self.url, headers=self._headers, max_message_bytes=_MAX_MESSAGE_BYTES, let_go_s=_LET_GO_S
             )
         except websockets.InvalidStatus as error:
-            body = _decoded(error.response.body or b"")
+            body = decoded(error.response.body or b"")
             raise self._error(*refusal(error.response.status_code, body)) from error
-        except ssl.SSLError as error:
-            raise self._error("unreachable", f"no secure connection (TLS): {error}") from error
         except (OSError, websockets.WebSocketException) as error:
-            raise self._error("unreachable", f"cannot connect: {error}") from error
+            raise self._error(*unreachable(error)) from error
         link = _Link(connection)
         link.reader = asyncio.create_task(self._serve(link), name="elevenlabs transcripts")
         try:
@@ -277,10 +261,10 @@ class ElevenLabsTranscriber:
         finally:
             link.ended = link.ended or self._error("closed", "the connection was closed")
             link.news.set()
-            await _close(link.connection)
+            await hang_up(link.connection, _LET_GO_S)
 
     def _handle(self, link: _Link, raw: str | bytes) -> None:
-        message = _decoded(raw)
+        message = decoded(raw)
         if not isinstance(message, Mapping):
             raise self._error("protocol", "what came is not a JSON object")
         kind, text = str(message.get("message_type", "")), message.get("text")
@@ -347,20 +331,3 @@ class ElevenLabsTranscriber:
     def _error(self, reason: SpeechFailure, what: str) -> HearingError:
         host = urlsplit(self.url).netloc.rpartition("@")[2]
         return HearingError(f"ElevenLabs at {host}: {what}", route=self.name, reason=reason)
-
-
-def _decoded(raw: str | bytes | bytearray) -> Any:
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-
-
-async def _close(connection: ClientConnection) -> None:
-    try:
-        async with asyncio.timeout(_LET_GO_S):
-            await connection.close()
-    except (TimeoutError, OSError) as error:
-        log.debug("connection not closed politely: %s", error)
-    finally:
-        connection.transport.abort()  # nothing to do unless the closing failed or was cancelled

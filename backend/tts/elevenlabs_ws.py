@@ -12,7 +12,6 @@ import binascii
 import itertools
 import json
 import logging
-import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -21,17 +20,15 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import websockets
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 
-from backend.core.elevenlabs import Aligner, refusal
+from backend.core.elevenlabs import Aligner, decoded, refusal
 from backend.core.speech import CharMark, RouteName, Sound
 from backend.core.urls import websocket_url
 from backend.errors import SpeechError, SpeechFailure
+from backend.sockets import dial, hang_up, unreachable
 
 log = logging.getLogger(__name__)
-# websockets would write every header, the key among them, into a debug log.
-_wire_log = logging.getLogger("backend.tts.wire")
-_wire_log.setLevel(logging.INFO)
 
 RATE_HZ = 8_000
 _MAX_CONTEXTS = 5  # the vendor's limit for a connection
@@ -183,7 +180,7 @@ class ElevenLabsWebSocketService:
             try:
                 self._must_be_open()  # it may have been closed meanwhile
             except SpeechError:
-                await _close(link.connection)
+                await hang_up(link.connection, _LET_GO_S)
                 raise
             link.reader = asyncio.create_task(self._serve(link), name="elevenlabs")
             self._link = link
@@ -196,27 +193,19 @@ class ElevenLabsWebSocketService:
     async def _connected(self) -> ClientConnection:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                return await connect(
+                return await dial(
                     self.url,
-                    additional_headers=self._headers,
-                    compression=None,
-                    max_size=_MAX_MESSAGE_BYTES,
-                    open_timeout=None,
-                    ping_interval=10,
-                    ping_timeout=10,
-                    close_timeout=_LET_GO_S,
-                    proxy=None,
-                    logger=_wire_log,
+                    headers=self._headers,
+                    max_message_bytes=_MAX_MESSAGE_BYTES,
+                    let_go_s=_LET_GO_S,
                 )
         except TimeoutError as error:
             raise self._error("timeout", f"no connection within {self._connect_timeout_s:g} s") from error
         except websockets.InvalidStatus as error:
-            body = _decoded(error.response.body or b"")
+            body = decoded(error.response.body or b"")
             raise self._error(*refusal(error.response.status_code, body)) from error
-        except ssl.SSLError as error:
-            raise self._error("unreachable", f"no secure connection (TLS): {error}") from error
         except (OSError, websockets.WebSocketException) as error:
-            raise self._error("unreachable", f"cannot connect: {error}") from error
+            raise self._error(*unreachable(error)) from error
 
     async def _serve(self, link: _Link) -> None:
         """Hand every message to its context until the connection ends; keep it alive meanwhile."""
@@ -231,10 +220,10 @@ class ElevenLabsWebSocketService:
         finally:
             link.end(self._error("closed", "the connection was closed while speaking"))
             keep_alive.cancel()
-            await _close(link.connection)
+            await hang_up(link.connection, _LET_GO_S)
 
     async def _handle(self, link: _Link, raw: str | bytes) -> None:
-        message = _decoded(raw)
+        message = decoded(raw)
         if not isinstance(message, dict):
             raise self._error("protocol", "what came is not a JSON object")
         if message.get("error"):
@@ -402,25 +391,7 @@ class _Utterance:
             raise self._service._error("protocol", "its audio is not base64") from error
 
 
-def _decoded(raw: str | bytes | bytearray) -> object:
-    try:
-        decoded: object = json.loads(raw)
-    except ValueError:
-        return None
-    return decoded
-
-
 async def _ended(link: _Link) -> None:
     """Wait, not long, until the reader has found out why the connection ended."""
     if link.reader is not None and link.reader is not asyncio.current_task():
         await asyncio.wait([link.reader], timeout=_LET_GO_S)
-
-
-async def _close(connection: ClientConnection) -> None:
-    try:
-        async with asyncio.timeout(_LET_GO_S):
-            await connection.close()
-    except (TimeoutError, OSError) as error:
-        log.debug("connection not closed politely: %s", error)
-    finally:
-        connection.transport.abort()  # nothing to do unless the closing failed or was cancelled

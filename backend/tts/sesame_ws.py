@@ -10,23 +10,20 @@ import asyncio
 import itertools
 import json
 import logging
-import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit
 
 import websockets
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 
 from backend.core.speech import RouteName, Sound
 from backend.errors import SpeechError, SpeechFailure
+from backend.sockets import dial, hang_up, unreachable
 from backend.tts.sesame_refusals import failure_of
 
 log = logging.getLogger(__name__)
-# websockets would write every header, the key among them, into a debug log.
-_wire_log = logging.getLogger("backend.tts.wire")
-_wire_log.setLevel(logging.INFO)
 
 RATE_HZ = 24_000
 _MAX_MESSAGE_BYTES = 1 << 20
@@ -216,7 +213,7 @@ class SesameWebSocketService:
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            await _close(connection)
+            await hang_up(connection)
 
     # --- connection ------------------------------------------------------------------------------------
 
@@ -227,27 +224,18 @@ class SesameWebSocketService:
             return self._connection
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                self._connection = await connect(
+                self._connection = await dial(
                     self.url,
-                    additional_headers=self._headers,
-                    compression=None,
-                    max_size=_MAX_MESSAGE_BYTES,
+                    headers=self._headers,
+                    max_message_bytes=_MAX_MESSAGE_BYTES,
                     max_queue=_QUEUED_MESSAGES,
-                    open_timeout=None,
-                    ping_interval=10,
-                    ping_timeout=10,
-                    close_timeout=1,
-                    proxy=None,
-                    logger=_wire_log,
                 )
         except TimeoutError as error:
             raise self._error("timeout", f"no connection within {self._connect_timeout_s:g} s") from error
         except websockets.InvalidStatus as error:
             raise self._refused(error) from error
-        except ssl.SSLError as error:
-            raise self._error("unreachable", f"no secure connection (TLS): {error}") from error
         except (OSError, websockets.WebSocketException) as error:
-            raise self._error("unreachable", f"cannot connect: {error}") from error
+            raise self._error(*unreachable(error)) from error
         return self._connection
 
     def _refused(self, error: websockets.InvalidStatus) -> SpeechError:
@@ -279,13 +267,3 @@ def _shown(url: str) -> str:
     """The address without what may be a secret in it."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
-
-
-async def _close(connection: ClientConnection) -> None:
-    try:
-        async with asyncio.timeout(1.0):
-            await connection.close()
-    except (TimeoutError, OSError) as error:
-        log.debug("connection not closed politely: %s", error)
-    finally:
-        connection.transport.abort()  # nothing to do unless the closing failed or was cancelled
