@@ -10,17 +10,15 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
+from backend.calls.standing import NOT_ASKED, advice, blend, keep, rounded, standing
 from backend.core.breaker import Breaker
 from backend.core.health import RouteHealth
 from backend.core.hearing import EarKey
 from backend.errors import HearingError
 
 log = logging.getLogger(__name__)
-
-_MAX_ROUTES = 256
-_EMA = 0.2
 
 # What an operator should know and do, by kind of failure; what the route itself said follows.
 _ADVICE = {
@@ -79,7 +77,7 @@ class EarsBoard:
         """A request was answered, with words or with none."""
         known = self._route(key)
         known.works = True
-        known.took_ms = took_ms if known.took_ms is None else known.took_ms + _EMA * (took_ms - known.took_ms)
+        known.took_ms = blend(known.took_ms, took_ms)
         known.breaker.succeeded(self._clock())
         self._tell(key, known)
         if self._observer is not None:
@@ -114,22 +112,18 @@ class EarsBoard:
 
     def _row(self, key: EarKey) -> RouteHealth:
         known = self._routes.get(key)
-        if known is None:
-            return RouteHealth(key.name, "unknown", "not asked yet", server=key.server)
-        now_ms = self._clock()
-        breaker = known.breaker.state(now_ms)
-        state: Literal["up", "down", "unknown"]
-        if breaker == "open":
-            retry_s = max(1, round(known.breaker.retry_in_ms(now_ms) / 1000))
-            state, detail = "down", f"{_advice(known)} It is tried again in {retry_s} s."
-        elif breaker == "half_open":
-            state, detail = "unknown", f"{_advice(known)} The next utterance tries it."
-        elif known.works:
-            state, detail = "up", "works"
-        else:
-            state, detail = "unknown", "not asked yet"
-        took_ms = None if known.took_ms is None else round(known.took_ms, 1)
-        return RouteHealth(key.name, state, detail, took_ms, server=key.server, breaker=breaker)
+        how = NOT_ASKED
+        if known is not None:
+            how = standing(
+                known.breaker,
+                self._clock(),
+                works=known.works,
+                note="works",
+                advice=_advice(known),
+                tried_by="utterance",
+            )
+        took_ms = None if known is None else rounded(known.took_ms)
+        return RouteHealth(key.name, how.state, how.detail, took_ms, server=key.server, breaker=how.breaker)
 
     def _tell(self, key: EarKey, known: _Known) -> None:
         now, before = known.breaker.reason, known.told
@@ -140,12 +134,10 @@ class EarsBoard:
             log.info("speech-to-text by %s works again", key)
 
     def _route(self, key: EarKey) -> _Known:
-        known = self._routes.setdefault(key, _Known())
-        self._routes.move_to_end(key)
-        if len(self._routes) > _MAX_ROUTES:
-            self._routes.popitem(last=False)
+        known = self._routes.get(key) or _Known()
+        keep(self._routes, key, known)
         return known
 
 
 def _advice(known: _Known) -> str:
-    return f"{_ADVICE.get(known.breaker.reason or '', 'Fails')} ({known.problem})."
+    return advice(_ADVICE, known.breaker.reason, known.problem)

@@ -10,8 +10,10 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
+from backend.calls.standing import NOT_ASKED, blend, keep, rounded, standing
+from backend.calls.standing import advice as _sentence
 from backend.core.breaker import Breaker, BreakerPolicy
 from backend.core.health import RouteHealth, RouteKey
 from backend.core.speech import RouteName
@@ -19,11 +21,7 @@ from backend.errors import SpeechError
 
 log = logging.getLogger(__name__)
 
-K = TypeVar("K")
-V = TypeVar("V")
-_MAX_ROUTES = 256
 _MAX_VOICES = 1024
-_EMA = 0.2
 _OTHERS_SPOKE_MS = 30_000.0
 _MIN_LEARNED_CHARS = 8  # shorter texts are mostly pauses
 
@@ -112,8 +110,8 @@ class RouteBoard:
     def succeeded(self, key: RouteKey, *, first_audio_ms: float, voice: str = "") -> None:
         """A request gave its sound, `first_audio_ms` after asking."""
         route = self._route(key)
-        route.first_audio_ms = _blend(route.first_audio_ms, first_audio_ms)
-        _keep(self._spoke_ms, (key, voice), self._clock(), _MAX_VOICES)
+        route.first_audio_ms = blend(route.first_audio_ms, first_audio_ms)
+        keep(self._spoke_ms, (key, voice), self._clock(), _MAX_VOICES)
         for known in self._found(key, voice):
             known.works = True
             known.breaker.succeeded(self._clock())
@@ -187,8 +185,8 @@ class RouteBoard:
     def learn(self, key: RouteKey, voice: str, *, characters: int, ms: float) -> None:
         """A whole request of that many characters took so much sound."""
         if characters >= _MIN_LEARNED_CHARS and ms > 0:
-            rate = _blend(self._rates.get((key, voice)), ms / characters)
-            _keep(self._rates, (key, voice), rate, _MAX_VOICES)
+            rate = blend(self._rates.get((key, voice)), ms / characters)
+            keep(self._rates, (key, voice), rate, _MAX_VOICES)
 
     # --- told to people --------------------------------------------------------------------------------
 
@@ -203,28 +201,24 @@ class RouteBoard:
 
     def _row(self, key: RouteKey, known: _Known | None, about: str = "") -> RouteHealth:
         if known is None:
-            return RouteHealth(key.name, "unknown", "not asked yet", server=key.server)
-        now_ms = self._clock()
-        breaker = known.breaker.state(now_ms)
-        state: Literal["up", "down", "unknown"]
-        if breaker == "open":
-            retry_s = max(1, round(known.breaker.retry_in_ms(now_ms) / 1000))
-            state, detail = "down", f"{about}{_advice(known)} It is tried again in {retry_s} s."
-        elif breaker == "half_open":
-            state, detail = "unknown", f"{about}{_advice(known)} The next call tries it."
-        elif known.works:
-            state, detail = "up", known.note or "works"
-        else:
-            state, detail = "unknown", "not asked yet"
-        free, capacity = known.streams if known.streams and state == "up" else (None, None)
+            return RouteHealth(key.name, NOT_ASKED.state, NOT_ASKED.detail, server=key.server)
+        how = standing(
+            known.breaker,
+            self._clock(),
+            works=known.works,
+            note=known.note or "works",
+            advice=f"{about}{_advice(known)}",
+            tried_by="call",
+        )
+        free, capacity = known.streams if known.streams and how.state == "up" else (None, None)
         return RouteHealth(
             key.name,
-            state,
-            detail,
-            latency_ms=_rounded(known.round_trip_ms),
+            how.state,
+            how.detail,
+            latency_ms=rounded(known.round_trip_ms),
             server=key.server,
-            breaker=breaker,
-            first_audio_ms=_rounded(known.first_audio_ms),
+            breaker=how.breaker,
+            first_audio_ms=rounded(known.first_audio_ms),
             streams_free=free,
             streams_capacity=capacity,
         )
@@ -259,7 +253,7 @@ class RouteBoard:
             return route
         route.breaker.gave_up()
         known = self._voices.get((key, voice)) or _Known(Breaker(self._policy))
-        _keep(self._voices, (key, voice), known, _MAX_VOICES)
+        keep(self._voices, (key, voice), known, _MAX_VOICES)
         return known
 
     def _others_speak(self, key: RouteKey, voice: str) -> bool:
@@ -275,29 +269,14 @@ class RouteBoard:
 
     def _route(self, key: RouteKey) -> _Known:
         route = self._routes.get(key) or _Known(Breaker(self._policy))
-        _keep(self._routes, key, route, _MAX_ROUTES)
+        keep(self._routes, key, route)
         return route
 
 
 def advice(reason: str, said: str) -> str:
     """A failure in a sentence an operator can act on; `said`: what the route itself said of it."""
-    return f"{_ADVICE.get(reason, 'Fails')} ({said})."
+    return _sentence(_ADVICE, reason, said)
 
 
 def _advice(known: _Known) -> str:
     return advice(known.breaker.reason or "", known.problem)
-
-
-def _blend(before: float | None, now: float) -> float:
-    return now if before is None else before + _EMA * (now - before)
-
-
-def _rounded(ms: float | None) -> float | None:
-    return None if ms is None else round(ms, 1)
-
-
-def _keep(into: OrderedDict[K, V], key: K, value: V, most: int) -> None:
-    into[key] = value
-    into.move_to_end(key)
-    if len(into) > most:
-        into.popitem(last=False)  # the one longest untouched
