@@ -235,7 +235,14 @@ class LiveCall:
                     log.info("call %s: hanging up: %s", self.record.id, reason)
                     await self._command("hang up", self._hang_up)
                 case commands.Finish(state, cause, source):
-                    await self._update(state=state, hangup_cause=cause, hangup_source=source, ended_at=_now())
+                    # With its reason at once: whoever sees that it is over may look why.
+                    await self._update(
+                        state=state,
+                        hangup_cause=cause,
+                        hangup_source=source,
+                        ended_at=_now(),
+                        error=self.error,
+                    )
 
     async def _command(self, name: str, command: Callable[[], Any]) -> None:
         try:

@@ -477,6 +477,9 @@ async def test_a_voice_that_is_down_is_apologised_for_in_the_carriers_own() -> N
     assert h.store.only.error is not None
     assert "nobody there" in h.store.only.error
     assert h.store.only.state == "ended"
+    # Nobody may see the call over and not why.
+    first_over = next(changes for changes in h.store.updates if changes.get("state") == "ended")
+    assert first_over["error"] == h.store.only.error
 
 
 async def test_an_apology_the_carrier_refuses_is_not_waited_for() -> None:
