@@ -20,11 +20,11 @@ from backend.calls.speaker import Speaker, Utterance
 from backend.calls.thinker import Thinker
 from backend.core.backchannel import answers, has_asked
 from backend.core.brain import Chose, Filled
-from backend.core.flow import Action, Flow, Step
+from backend.core.flow import Flow
 from backend.core.records import TurnRecord, TurnTimings
 from backend.core.sentences import pieces
 from backend.core.speech import Piece
-from backend.core.steps import Ask
+from backend.core.steps import Action, Ask, Step
 from backend.core.turns import (
     BargeIn,
     Expects,

@@ -34,7 +34,7 @@ from backend.core.agent import Agent
 from backend.core.call import CallMachine, Command
 from backend.core.dtmf import DtmfMerger, Source
 from backend.core.failover import Patience
-from backend.core.flow import Action, CallWebhook, Flow, Hangup, SendDtmf, Transfer
+from backend.core.flow import Flow
 from backend.core.g711 import Codec
 from backend.core.hearing import CarrierHearing
 from backend.core.media import (
@@ -49,6 +49,7 @@ from backend.core.media import (
     UnsupportedLeg,
 )
 from backend.core.records import CallRecord
+from backend.core.steps import Action, CallWebhook, Hangup, SendDtmf, Transfer
 from backend.core.templates import render
 from backend.core.turns import Expects, TurnPolicy
 from backend.errors import (

@@ -33,20 +33,6 @@ from backend.core.steps import (
 from backend.core.templates import render, variable_names
 from backend.errors import FlowError
 
-__all__ = [
-    "Action",
-    "CallWebhook",
-    "Expects",
-    "Flow",
-    "Hangup",
-    "Listen",
-    "Record",
-    "SendDtmf",
-    "Step",
-    "Transfer",
-]
-
-
 _YES_NO = ("yes", "no")
 _YES_NO_KEYS = {"1": "yes", "2": "no"}
 _PHONE_KEYS = 7

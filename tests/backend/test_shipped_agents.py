@@ -8,7 +8,8 @@ import pytest
 
 from backend.core.agent import Agent
 from backend.core.agent_checks import unsupported
-from backend.core.flow import Flow, Hangup, Step, Transfer
+from backend.core.flow import Flow
+from backend.core.steps import Hangup, Step, Transfer
 from backend.storage.agent_files import AgentFiles
 
 DIR = Path(__file__).parents[2] / "agents"

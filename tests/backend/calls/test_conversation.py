@@ -13,9 +13,10 @@ from backend.calls.conversation import Conversation, Event, KeyPressed, LineLost
 from backend.calls.recorder import TurnRecorder
 from backend.calls.speaker import Speaker
 from backend.core.agent import Agent
-from backend.core.flow import Action, Flow, Hangup, SendDtmf, Transfer
+from backend.core.flow import Flow
 from backend.core.g711 import Codec
 from backend.core.records import TurnRecord
+from backend.core.steps import Action, Hangup, SendDtmf, Transfer
 from backend.core.turns import BargeIn, Expects, SpeechStarted, TurnEnded
 from backend.errors import FlowError, SpeechError
 from tests.backend.calls.fakes import (

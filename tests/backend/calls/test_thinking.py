@@ -16,10 +16,11 @@ from backend.calls.recorder import TurnRecorder
 from backend.calls.speaker import Speaker
 from backend.calls.thinker import Thinker
 from backend.core.agent import Agent
-from backend.core.flow import Action, Flow, Hangup
+from backend.core.flow import Flow
 from backend.core.g711 import Codec
 from backend.core.llm import LlmEvent, Message, TextDelta, ToolCall, ToolSpec, Usage
 from backend.core.records import TurnRecord
+from backend.core.steps import Action, Hangup
 from backend.core.turns import BargeIn, SpeechResumed, SpeechStarted, TurnEnded
 from backend.errors import LlmError, ToolError
 from tests.backend.calls.fakes import (

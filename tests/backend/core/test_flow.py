@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from backend.core.agent import Agent
 from backend.core.agent_text import inspect_agent
-from backend.core.flow import CallWebhook, Flow, Hangup, Record, SendDtmf, Step, Transfer
+from backend.core.flow import Flow
+from backend.core.steps import CallWebhook, Hangup, Record, SendDtmf, Step, Transfer
 from backend.errors import FlowError
 
 OTHERWISE = {"otherwise": True}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from backend.core.agent_text import inspect_agent
-from backend.core.flow import Flow, Hangup, Step
-from backend.core.steps import ELSE
+from backend.core.flow import Flow
+from backend.core.steps import ELSE, Hangup, Step
 from backend.errors import FlowError
 
 TODAY = date(2026, 11, 21)
