@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import uvicorn
 from fastapi import FastAPI
-from pydantic import SecretStr
 
 from backend import __version__
 from backend.calls.ears_board import EarsBoard
@@ -28,7 +27,7 @@ from backend.core.agent_secrets import unset_secrets
 from backend.core.urls import websocket_url
 from backend.errors import ConfigError
 from backend.hearing_routes import HearingRoutes
-from backend.settings import Settings, load_agent_secrets, missing
+from backend.settings import Settings, load_agent_secrets, missing, secret_value
 from backend.speech_routes import SpeechRoutes
 from backend.storage.agent_files import AgentFiles
 from backend.storage.calls import CallStore
@@ -90,7 +89,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
 
     Raises ConfigError and StorageError, each with what to do.
     """
-    guard = make_guard(api_key=_secret(settings.api_key), host=settings.host)
+    guard = make_guard(api_key=secret_value(settings.api_key), host=settings.host)
     verifier = WebhookVerifier(settings.telnyx_public_key) if settings.telnyx_public_key else None
     agents = AgentFiles(settings.agents_dir)
     agents.load()
@@ -99,7 +98,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     transcriber, make_detector, close_ears = local_ears()
     stack.callback(close_ears)
     carrier = CallControl(
-        api_key=_secret(settings.telnyx_api_key) or "",
+        api_key=secret_value(settings.telnyx_api_key) or "",
         base_url=settings.telnyx_base_url,
         connection_id=settings.telnyx_connection_id or "",
     )
@@ -265,7 +264,3 @@ def _say_what_cannot_think(agents: AgentFiles, thinking: Thinking, secrets: Mapp
             log.warning("agent %s: %s", agent.id, lack)
         for sentence in unset_secrets(agent, secrets):
             log.warning(sentence)
-
-
-def _secret(value: SecretStr | None) -> str | None:
-    return value.get_secret_value() if value is not None else None

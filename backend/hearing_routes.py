@@ -9,15 +9,13 @@ import logging
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
 from backend.calls.ears import Ears
 from backend.calls.ears_board import EarsBoard
 from backend.calls.ports import Clock, EarPlan, StartHearing, Transcriber
 from backend.core.agent import Agent
 from backend.core.health import RouteHealth
 from backend.core.hearing import CarrierHearing, EarKey, EarName
-from backend.settings import Settings
+from backend.settings import Settings, secret_value
 from backend.stt.elevenlabs import DEFAULT_MODEL as SCRIBE
 from backend.stt.elevenlabs import ElevenLabsTranscriber
 from backend.stt.openai import DEFAULT_MODEL, OpenAiTranscriber, make_client
@@ -113,7 +111,7 @@ class HearingRoutes:
                 EarKey(name, url),
                 lambda _: ElevenLabsTranscriber(
                     url,
-                    api_key=_secret(settings.elevenlabs_api_key) or "",
+                    api_key=secret_value(settings.elevenlabs_api_key) or "",
                     model=model or SCRIBE,
                     language=agent.language,
                     key_terms=agent.stt.key_terms,
@@ -131,7 +129,9 @@ class HearingRoutes:
 
     def _openai_key(self, agent: Agent) -> str | None:
         """A key goes to the server it was given for, and to no other."""
-        return _secret(self._settings.stt_api_key if agent.stt.base_url else self._settings.openai_api_key)
+        return secret_value(
+            self._settings.stt_api_key if agent.stt.base_url else self._settings.openai_api_key
+        )
 
     def _tell(self, agent: Agent, lacks: tuple[str, ...], first: str) -> None:
         if self._told.get(agent.id, ()) != lacks:
@@ -142,7 +142,3 @@ class HearingRoutes:
                 log.error(
                     "agent %s: nothing hears %s: callers will not be understood", agent.id, agent.language
                 )
-
-
-def _secret(value: SecretStr | None) -> str | None:
-    return value.get_secret_value() if value is not None else None

@@ -136,6 +136,11 @@ def load_agent_secrets(settings: Settings, env_file: Path | str | None = ".env")
     return {name: value for name, value in found.items() if name and value}
 
 
+def secret_value(value: SecretStr | None) -> str | None:
+    """A key in the clear; None when there is none."""
+    return (value.get_secret_value() or None) if value is not None else None
+
+
 def _sentence(item: Any) -> str:
     name = str(item["loc"][0]).upper() if item["loc"] else "settings"
     reason = item["msg"].removeprefix("Value error, ")

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pydantic import SecretStr
-
 from backend.calls.pods import ROUTES, Pods
 from backend.calls.ports import RoutePlan, SpeechRoute
 from backend.calls.probes import Probe, Probes
@@ -25,7 +23,7 @@ from backend.core.health import RouteHealth, RouteKey
 from backend.core.speech import RouteName
 from backend.core.urls import websocket_url
 from backend.errors import SpeechError
-from backend.settings import Settings
+from backend.settings import Settings, secret_value
 from backend.tts.elevenlabs_account import ElevenLabsAccount
 from backend.tts.elevenlabs_rest import ElevenLabsRestService
 from backend.tts.elevenlabs_ws import ElevenLabsWebSocketService
@@ -60,8 +58,8 @@ class SpeechRoutes:
         clock: Callable[[], float],
     ) -> None:
         self._settings, self._board, self._agents = settings, board, agents
-        self._sesame_key = _secret(settings.sesame_api_key)
-        self._elevenlabs_key = _secret(settings.elevenlabs_api_key)
+        self._sesame_key = secret_value(settings.sesame_api_key)
+        self._elevenlabs_key = secret_value(settings.elevenlabs_api_key)
         self._http = make_client()  # of all calls and probes: connections are kept
         self._health = SesameHealth(api_key=self._sesame_key)
         self._account = ElevenLabsAccount(
@@ -293,7 +291,7 @@ class SpeechRoutes:
         return SesameRestService(
             url if url.endswith("/generate") else f"{url}/generate",
             name="sesame_fallback",
-            api_key=_secret(self._settings.sesame_fallback_api_key),
+            api_key=secret_value(self._settings.sesame_fallback_api_key),
             speaker_id=agent.sesame_settings.speaker_id,
             settings=_without(_sesame_settings(agent), "chunk_samples"),
             http=self._http,
@@ -412,7 +410,3 @@ def _sesame_voice(agent: Agent) -> str:
 
 def _without(settings: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key != name}
-
-
-def _secret(value: SecretStr | None) -> str | None:
-    return value.get_secret_value() if value is not None else None

@@ -18,7 +18,7 @@ from backend.llm.openai import make_http_client as make_model_client
 from backend.llm.tools import HttpToolbox
 from backend.llm.tools import make_http_client as make_tool_client
 from backend.llm.webhook import WebhookSender
-from backend.settings import Settings
+from backend.settings import Settings, secret_value
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Thinking:
 
     def __init__(self, settings: Settings, secrets: Mapping[str, str]) -> None:
         self._settings, self._secrets = settings, secrets
-        self._key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
+        self._key = secret_value(settings.openai_api_key)
         self._model_http, self._tool_http = make_model_client(), make_tool_client()
         self._models: dict[LlmSettings, OpenAiModel | None] = {}
         self.webhook = WebhookSender(self._tool_http).send

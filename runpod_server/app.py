@@ -66,7 +66,7 @@ def _csm_engine(name: str, settings: Settings, references: VoiceStore) -> Engine
         settings.csm_model,
         device=settings.device,
         dtype=settings.dtype,
-        token=settings.hf_token.get_secret_value() if settings.hf_token else None,
+        token=settings.hub_token,
         cuda_graphs=settings.cuda_graphs,
         weights=settings.csm_weights,
     )

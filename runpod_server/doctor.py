@@ -198,7 +198,7 @@ def weights_check(settings: Settings, machine: Machine, need: Need) -> Check:
 
 def token_check(settings: Settings, machine: Machine, need: Need) -> Check:
     """Is there a token of the model hub, and does it look like one?"""
-    token = settings.hf_token.get_secret_value() if settings.hf_token else ""
+    token = settings.hub_token or ""
     if not token.strip():
         if machine.weights.state == "here" or need.lacking == "ok":
             return Check("token", "ok", "HF_TOKEN is not set, and not needed")

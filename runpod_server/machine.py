@@ -100,7 +100,7 @@ def examine(settings: Settings, around: Surroundings, *, network: bool) -> Machi
     """Look at everything; takes seconds, most of them torch's import. Never raises for what it finds."""
     gpus, gpu_problem = find_gpus()
     weights = find_weights(settings.csm_model, around.hub_cache)
-    token = settings.hf_token.get_secret_value().strip() if settings.hf_token else ""
+    token = (settings.hub_token or "").strip()
     access: Access = "unknown"
     if asks_hub(settings, around, network=network):
         access = find_access(around.hf_endpoint, settings.csm_model, token)

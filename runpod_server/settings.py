@@ -45,6 +45,11 @@ class Settings(BaseSettings):
         """The bearer key every endpoint asks for; None: open to anyone who reaches the port."""
         return self.sesame_api_key.get_secret_value() if self.sesame_api_key else None
 
+    @property
+    def hub_token(self) -> str | None:
+        """The token of the model hub; None: not set."""
+        return self.hf_token.get_secret_value() if self.hf_token else None
+
 
 class Surroundings(BaseSettings):
     """Variables that belong to other programs: the model hub's library and the pod. Not read from `.env`,

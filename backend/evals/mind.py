@@ -14,7 +14,7 @@ from backend.evals.suite import PlayedBy
 from backend.evals.text_call import Mind, OpenMind
 from backend.evals.thinking import ToolUse, WaitedModel, WatchedToolbox
 from backend.llm.agent_model import model_of
-from backend.settings import Settings
+from backend.settings import Settings, secret_value
 from backend.thinking import Thinking
 
 _OPENAI = "api.openai.com"
@@ -50,7 +50,7 @@ def player_of(settings: Settings, secrets: Mapping[str, str]) -> OpenPlayer:
 
     def open_player(agent: Agent, played_by: PlayedBy) -> LanguageModel:
         whose = agent.llm if played_by.model is None and played_by.base_url is None else played_by
-        key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
+        key = secret_value(settings.openai_api_key)
         at_openai = urlsplit(whose.base_url or settings.openai_base_url).hostname == _OPENAI
         if at_openai and whose.api_key is None and not key:
             raise PlayerError(f"{_NOBODY}: set OPENAI_API_KEY, or OPENAI_BASE_URL to another server")
@@ -76,10 +76,10 @@ def player_of(settings: Settings, secrets: Mapping[str, str]) -> OpenPlayer:
 
 def mind_settings(settings: Settings, secrets: Mapping[str, str]) -> dict[str, str]:
     """The same as settings of a backend process of its own."""
-    key = settings.openai_api_key
+    key = secret_value(settings.openai_api_key)
     return {
         **secrets,
         "AGENT_SECRETS": settings.agent_secrets,
         "OPENAI_BASE_URL": settings.openai_base_url,
-        **({} if key is None else {"OPENAI_API_KEY": key.get_secret_value()}),
+        **({} if key is None else {"OPENAI_API_KEY": key}),
     }

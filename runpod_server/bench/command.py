@@ -106,8 +106,7 @@ def _subject(model: Model, settings: Settings, tell: Tell) -> Subject:
 def _loaded(model: Model, settings: Settings) -> LoadedCsm:
     device, dtype = model.device or settings.device, model.dtype or settings.dtype
     if model.weights == "real":
-        token = settings.hf_token.get_secret_value() if settings.hf_token else None
-        return CsmSource(settings.csm_model, device=device, dtype=dtype, token=token).load()
+        return CsmSource(settings.csm_model, device=device, dtype=dtype, token=settings.hub_token).load()
     from runpod_server.bench.sizes import random_model
     from runpod_server.model.device import device_and_dtype
 
