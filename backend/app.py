@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from backend import __version__
 from backend.calls.ears_board import EarsBoard
-from backend.calls.live_call import NOT_CONNECTED
+from backend.calls.flow_actions import NOT_CONNECTED
 from backend.calls.manager import CallManager
 from backend.calls.ports import CallParts, Transcriber, VoiceDetector
 from backend.calls.prepare import Preparer

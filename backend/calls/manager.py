@@ -134,8 +134,7 @@ class CallManager:
             call = self._calls.get(ours)
             if call is not None and event.call_control_id:
                 self._by_control_id.setdefault(event.call_control_id, call)
-                if call.record.call_control_id is None:
-                    call.record = replace(call.record, call_control_id=event.call_control_id)
+                call.named(event.call_control_id)
         return call
 
     def _tell(self, call: LiveCall, event: TelnyxEvent) -> None:
@@ -255,11 +254,11 @@ class CallManager:
                 to=call.record.to_number,
                 from_=call.record.from_number,
                 client_state=call.record.id,
-                command_id=call.next_command_id("dial"),
+                command_id=call.leg.next_command_id("dial"),
             )
         except CarrierError as error:
             log.error("call %s: cannot dial: %s", call.record.id, error)
-            call.error = f"cannot dial {call.record.to_number}: {error}"
+            call.ledger.error = f"cannot dial {call.record.to_number}: {error}"
             call.tell(lambda: call.machine.failed("dial_failed"))
         else:
             if call.record.id in self._calls:
@@ -276,7 +275,7 @@ class CallManager:
             await self._parts.store.create(record)
         except StorageError as error:
             log.error("call %s: not stored, answered all the same: %s", record.id, error)
-            call.stored = False
+            call.ledger.stored = False
         await asyncio.wait([self._run(call)])
 
     def _register(self, record: CallRecord, agent: Agent, variables: dict[str, str]) -> LiveCall:
@@ -331,11 +330,7 @@ class CallManager:
     async def send_dtmf(self, any_id: str, digits: str) -> None:
         """Press keys on the line. Raises RequestError."""
         call = await self._answered_call(any_id)
-        await self._order(
-            self._carrier.send_dtmf(
-                call.record.call_control_id or "", digits=digits, command_id=call.next_command_id("dtmf")
-            )
-        )
+        await self._order(call.leg.send_dtmf(digits))
 
     async def say(self, any_id: str, text: str, *, interrupt: bool) -> None:
         """Have the agent say something. Raises RequestError."""

@@ -210,6 +210,10 @@ class ListeningCarrier(Protocol):
     ) -> None: ...
 
 
+SendWebhook = Callable[[str, Mapping[str, object]], Awaitable[None]]
+"""Sends a call's data to an address, within seconds; logs what fails, and raises nothing."""
+
+
 class Observer(Protocol):
     """Who counts calls and turns. See `backend.web.metrics`."""
 
@@ -262,5 +266,5 @@ class CallParts:
     """An agent's tools for one call, whose variables are read as they are at the time."""
     llm_answered: Callable[[LlmOutcome, int, int], None] = _nobody_counts
     """Told of each answer: what became of it, prompt and completion tokens."""
-    webhook: Callable[[str, Mapping[str, object]], Awaitable[None]] | None = None
-    """Sends a call's data to an address, within seconds; logs what fails, and raises nothing."""
+    webhook: SendWebhook | None = None
+    """Tells another system; None: webhooks are not sent."""

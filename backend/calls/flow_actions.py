@@ -1,0 +1,93 @@
+"""What a call flow's nodes do beside speaking: transfers, keys, webhooks. Never decides that they are due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from backend.calls.ledger import Ledger, now
+from backend.calls.leg import CarrierLeg
+from backend.calls.ports import SendWebhook
+from backend.core.steps import Action, CallWebhook, Hangup, SendDtmf, Transfer
+from backend.errors import CarrierError
+
+log = logging.getLogger(__name__)
+
+NOT_CONNECTED = "I'm sorry, I could not connect you. Please call again later."
+"""Said when a transfer fails."""
+_MAX_WEBHOOKS = 8  # of one call at a time; more are dropped, which is logged
+
+
+class FlowActions:
+    """One call's. What it sends beside the call runs in `tasks`."""
+
+    def __init__(
+        self,
+        leg: CarrierLeg,
+        ledger: Ledger,
+        webhook: SendWebhook | None,
+        tasks: asyncio.TaskGroup,
+        *,
+        on_handed_over: Callable[[], None],
+    ) -> None:
+        self.handed_over = False
+        """Whether the caller is somebody else's by now."""
+        self._leg, self._ledger, self._webhook, self._tasks = leg, ledger, webhook, tasks
+        self._on_handed_over = on_handed_over
+        self._webhooks = 0
+
+    async def perform(self, action: Action, node_id: str, variables: Mapping[str, str]) -> str | None:
+        """Carry out an action of a node's; a sentence to say when it failed and the caller should know."""
+        try:
+            match action:
+                case Transfer(to):
+                    await self.hand_over(to)
+                case SendDtmf(digits):
+                    await self._leg.send_dtmf(digits)
+                case CallWebhook(url):
+                    self._tell_webhook(url, node_id, variables)
+                case Hangup():
+                    pass  # the conversation ends, and with it the call
+                case other:
+                    log.warning("call %s: this version cannot do %s yet", self._ledger.record.id, other)
+        except CarrierError as error:
+            log.error("call %s: %s", self._ledger.record.id, error)
+            self._ledger.error = str(error)
+            if isinstance(action, Transfer):
+                return NOT_CONNECTED
+        return None
+
+    async def hand_over(self, to: str) -> None:
+        """Hand the call to another number. Raises CarrierError."""
+        await self._leg.transfer(to)
+        self.handed_over = True
+        self._on_handed_over()
+
+    def _tell_webhook(self, url: str, node_id: str, variables: Mapping[str, str]) -> None:
+        """Pass on what is known now; the call goes on meanwhile."""
+        send, record = self._webhook, self._ledger.record
+        if send is None or self._webhooks >= _MAX_WEBHOOKS:
+            log.error("call %s: webhook not sent: %s", record.id, url)
+            return
+        data = {
+            "event": "node",
+            "node_id": node_id,
+            "call_id": record.id,
+            "call_control_id": record.call_control_id,
+            "agent_id": record.agent_id,
+            "direction": record.direction,
+            "from": record.from_number,
+            "to": record.to_number,
+            "at": now().isoformat(),
+            "variables": dict(variables),
+        }
+
+        async def tell() -> None:
+            try:
+                await send(url, data)
+            finally:
+                self._webhooks -= 1
+
+        self._webhooks += 1
+        self._tasks.create_task(tell(), name="webhook")

@@ -1,0 +1,79 @@
+"""A call's record, here and in the database; the call goes on while the database is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from backend.calls.ports import Observer, Store
+from backend.calls.recorder import TurnRecorder
+from backend.core.records import CallRecord
+from backend.errors import StorageError
+
+log = logging.getLogger(__name__)
+
+_STORE_TRIES = 4
+_TURNS_S = 5.0
+
+
+class Ledger:
+    """One call's. `turns` takes its turns, and is run by whoever owns the call's tasks."""
+
+    def __init__(self, record: CallRecord, store: Store, observer: Observer) -> None:
+        self.record = record
+        self.turns = TurnRecorder(store, record.id, on_turn=observer.turn_answered)
+        self.error: str | None = None
+        """What went wrong, for the record; stored with the end."""
+        self.stored = True
+        """Whether the database knows this call; if not, it is told again with every change."""
+        self._store, self._observer = store, observer
+
+    async def update(self, **changes: object) -> bool:
+        """Change the call's record, here and in the database; False when that could not be told."""
+        before = self.record.state
+        self.record = replace(self.record, **changes)  # type: ignore[arg-type]
+        if self.record.state != before:
+            self._observer.call_moved(self.record.direction, before, self.record.state)
+        try:
+            if self.stored:
+                await self._store.update(self.record.id, **changes)
+            else:
+                await self._store.create(self.record)
+                self.stored = True
+        except StorageError as error:
+            log.error("call %s: not stored: %s: %s", self.record.id, changes, error)
+            return False
+        return True
+
+    async def store_the_end(self, variables: Mapping[str, str]) -> None:
+        """Everything once more, so that whatever the database missed meanwhile is put right."""
+        ended = self.record
+        for attempt in range(_STORE_TRIES):
+            if await self.update(
+                state=ended.state,
+                call_control_id=ended.call_control_id,
+                call_session_id=ended.call_session_id,
+                answered_at=ended.answered_at,
+                ended_at=ended.ended_at,
+                hangup_cause=ended.hangup_cause,
+                hangup_source=ended.hangup_source,
+                error=self.error,
+                variables=dict(variables),
+            ):
+                break
+            await asyncio.sleep(0.2 * 2**attempt)
+        else:
+            log.error("call %s: its end is not in the database: %s", ended.id, self.record)
+        try:
+            async with asyncio.timeout(_TURNS_S):
+                await self.turns.flush()
+        except TimeoutError:
+            log.error("call %s: turns are missing from the database: it took too long", ended.id)
+
+
+def now() -> datetime:
+    """As records tell the time."""
+    return datetime.now(UTC)

@@ -1,0 +1,240 @@
+"""A call's talk: mouth, ears, flow and thoughts put together once the line is up, and taken apart at the end.
+
+Owns the talk's tasks. What is said, `conversation` decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+from backend.calls.apology import apologise
+from backend.calls.conversation import Conversation
+from backend.calls.equipment import Equipment
+from backend.calls.events import KeyPressed, LikelyEnd, LineLost, LineRestored, SayRequest
+from backend.calls.flow_actions import FlowActions
+from backend.calls.ledger import Ledger
+from backend.calls.leg import SEND_CODEC
+from backend.calls.listener import Listener, OwnVoice
+from backend.calls.ports import CallParts, StreamingTranscriber
+from backend.calls.speaker import Speaker
+from backend.calls.thinker import Thinker
+from backend.core.agent import Agent
+from backend.core.flow import Flow
+from backend.core.g711 import Codec
+from backend.core.steps import Action, Transfer
+from backend.core.templates import render
+from backend.core.turns import Expects, TurnPolicy
+from backend.errors import FlowError, HearingError, SpeechError
+
+log = logging.getLogger(__name__)
+
+_LAST_WORDS_S = 4.0
+# Silence after which the words so far are recognised, where an answer can be begun with them: each time costs
+# some 90 ms of the recogniser, most of them for a pause that is none.
+_EARLY_PAUSE_MS = 72.0
+
+
+class Talk:
+    """One call's. It begins when made; its clock starts then. `stop` it, then `aclose`."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        variables: dict[str, str],
+        parts: CallParts,
+        equipment: Equipment,
+        ledger: Ledger,
+        actions: FlowActions,
+        *,
+        codec: Codec,
+        send: Callable[[str], Awaitable[None]],
+        tasks: asyncio.TaskGroup,
+        on_over: Callable[[str], None],
+    ) -> None:
+        """`codec`: what comes from the caller; `send` takes frames for the line; `on_over` is told why the
+        talk is over, unless the caller was handed over."""
+        self._agent, self._ledger, self._actions = agent, ledger, actions
+        self._equipment, self._on_over = equipment, on_over
+        zero_ms = parts.clock()
+
+        def clock() -> float:
+            return parts.clock() - zero_ms
+
+        model = parts.language_model(agent)
+        self._speaker = Speaker(send, equipment.voice, codec=SEND_CODEC, clock=clock, language=agent.language)
+        self._conversation: Conversation | None = None
+        self._listener = Listener(
+            codec=codec,
+            detector=parts.make_detector(),
+            transcriber=equipment.ears,
+            policy=_policy(agent, answers_early=model is not None and agent.llm.preemptive),
+            clock=clock,
+            tasks=tasks,
+            agent_speaking=lambda: self._speaker.speaking,
+            on_event=lambda event: self._conversation.notify(event) if self._conversation else None,
+            on_deaf=self._deaf,
+            on_likely_end=self._likely_end,
+            own_voice=OwnVoice(self._speaker.playout.loudness.loudest_dbfs, self._last_said),
+        )
+        self._getting_ears_ready: asyncio.Task[None] | None = None
+        if isinstance(equipment.ears, StreamingTranscriber):
+            self._getting_ears_ready = tasks.create_task(equipment.ears.connect(), name="ears")
+        today = datetime.now().astimezone().date()
+        self._flow = Flow(agent, variables, thinks=model is not None, today=today)
+        self._thinker: Thinker | None = None
+        if model is not None:
+            toolbox = parts.toolbox(agent, self._flow.variables)
+            self._thinker = Thinker(agent, model, toolbox, count=parts.llm_answered)
+        self._conversation = Conversation(
+            flow=self._flow,
+            speaker=self._speaker,
+            recorder=ledger.turns,
+            perform=self._perform,
+            expect=self._expect,
+            clock=clock,
+            thinker=self._thinker,
+        )
+        self._task = tasks.create_task(self._converse(self._conversation), name="conversation")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """As they are now, those the caller filled included."""
+        return self._flow.variables
+
+    # --- told from outside -----------------------------------------------------------------------------
+
+    def caller_audio(self, g711: bytes) -> None:
+        """Audio of the caller's."""
+        self._listener.push(g711)
+
+    def mark_returned(self, name: str) -> None:
+        """The carrier has played up to this mark."""
+        self._speaker.mark_returned(name)
+
+    def key_pressed(self, digit: str) -> None:
+        """The caller pressed a key."""
+        self._notify(KeyPressed(digit))
+
+    def line_lost(self) -> None:
+        """What is said now goes nowhere."""
+        self._notify(LineLost())
+
+    def line_restored(self) -> None:
+        """The line is there again."""
+        self._notify(LineRestored())
+
+    def say(self, text: str, *, interrupt: bool) -> bool:
+        """Have the agent say something. False when it does not speak any more."""
+        if self._task.done():
+            return False
+        self._notify(SayRequest(text, interrupt))
+        return True
+
+    def fall_silent(self) -> None:
+        """End it in the middle of a word. Returns at once."""
+        self._task.cancel()
+
+    async def stop(self) -> None:
+        """End it, and keep what the caller was saying."""
+        if self._getting_ears_ready is not None:
+            self._getting_ears_ready.cancel()
+        self._task.cancel()
+        await asyncio.wait([self._task], timeout=2.0)
+        try:
+            async with asyncio.timeout(_LAST_WORDS_S):
+                if (ended := await self._listener.last_words()) is not None and self._conversation:
+                    self._conversation.record_last_words(ended)
+        except TimeoutError:
+            log.warning("call %s: the caller's last words were not recognised in time", self._call_id)
+        except HearingError as error:
+            self._deaf(error)
+        self._listener.close()
+
+    async def aclose(self) -> None:
+        """Let go of the language model's requests."""
+        if self._thinker is not None:
+            await self._thinker.aclose()
+
+    # --- the talk --------------------------------------------------------------------------------------
+
+    @property
+    def _call_id(self) -> str:
+        return self._ledger.record.id
+
+    async def _converse(self, conversation: Conversation) -> None:
+        sender = asyncio.create_task(self._speaker.run(), name="playout")
+        longest_s = self._agent.limits.max_call_seconds
+        try:
+            async with asyncio.timeout(longest_s):
+                reason = await conversation.run()
+        except TimeoutError:
+            reason = f"the call reached its limit of {longest_s} s"
+        except (SpeechError, FlowError) as error:
+            log.error("call %s: %s", self._call_id, error)
+            self._ledger.error = str(error)
+            reason = "the agent could not go on"
+            await self._apologise(conversation, voice_is_left=isinstance(error, FlowError))
+        except Exception as error:
+            # A bug must not cost the call its end, nor the database its turns.
+            log.exception("call %s: the conversation failed", self._call_id)
+            self._ledger.error = f"internal error: {error!r}"
+            reason = "the agent could not go on"
+            await self._apologise(conversation, voice_is_left=True)
+        finally:
+            sender.cancel()
+            await asyncio.wait([sender])
+        if not self._actions.handed_over:
+            self._on_over(reason)
+
+    async def _apologise(self, conversation: Conversation, *, voice_is_left: bool) -> None:
+        """Say sorry, then pass the caller on to somebody, if the agent says so."""
+        failover = self._agent.failover
+        await apologise(
+            render(failover.apology, self.variables),
+            conversation,
+            self._speaker,
+            self._equipment.prepared,
+            self._equipment.carrier_voice,
+            voice_is_left=voice_is_left,
+        )
+        if failover.transfer_to is not None:
+            await self._perform(Transfer(render(failover.transfer_to, self.variables)))
+
+    async def _perform(self, action: Action) -> str | None:
+        return await self._actions.perform(action, self._flow.node_id, self.variables)
+
+    def _notify(self, event: KeyPressed | LineLost | LineRestored | SayRequest | LikelyEnd) -> None:
+        if self._conversation is not None:
+            self._conversation.notify(event)
+
+    def _expect(self, expects: Expects) -> None:
+        self._listener.turns.expects = expects
+        if self._equipment.prepared is not None:
+            self._equipment.prepared.prepare_soon(self._flow.likely_texts())
+
+    def _likely_end(self, text: str) -> None:
+        if self._thinker is not None:
+            self._notify(LikelyEnd(text))
+
+    def _last_said(self) -> str:
+        return self._speaker.last.text if self._speaker.last is not None else ""
+
+    def _deaf(self, error: HearingError) -> None:
+        log.error("call %s: %s", self._call_id, error)
+        self._ledger.error = self._ledger.error or str(error)
+
+
+def _policy(agent: Agent, *, answers_early: bool) -> TurnPolicy:
+    turns, usual = agent.turns, TurnPolicy()
+    return TurnPolicy(
+        end_of_turn_ms=turns.end_of_turn_ms,
+        yes_no_ms=min(usual.yes_no_ms, turns.end_of_turn_ms),
+        incomplete_ms=turns.incomplete_ms,
+        digits_ms=turns.digits_ms,
+        pause_ms=_EARLY_PAUSE_MS if answers_early else usual.pause_ms,
+        min_speech_ms=turns.min_speech_ms,
+        barge_in=turns.barge_in,
+    )

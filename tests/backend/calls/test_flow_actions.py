@@ -1,0 +1,76 @@
+"""What nodes do beside speaking."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from backend.calls.flow_actions import NOT_CONNECTED, FlowActions
+from backend.calls.ledger import Ledger
+from backend.calls.leg import CarrierLeg
+from backend.core.records import CallRecord
+from backend.core.steps import CallWebhook, Hangup, SendDtmf, Transfer
+from tests.backend.calls.carrier import REFUSED, Carrier, Counter
+from tests.backend.calls.fakes import MemoryStore, until
+
+RECORD = CallRecord(
+    "call_1", "inbound", "desk", "+1555", "+1666", "in_progress", datetime.now(UTC), call_control_id="v3:1"
+)
+
+
+class World:
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self.carrier, self.ledger = Carrier(), Ledger(RECORD, MemoryStore(), Counter())
+        self.sent: list[tuple[str, Mapping[str, object]]] = []
+        self.gate = asyncio.Event()
+        self.handed_over = 0
+        self.actions = FlowActions(
+            CarrierLeg(self.carrier, self.ledger),
+            self.ledger,
+            self._send,
+            tasks,
+            on_handed_over=self._count,
+        )
+
+    async def _send(self, url: str, data: Mapping[str, object]) -> None:
+        self.sent.append((url, data))
+        await self.gate.wait()
+
+    def _count(self) -> None:
+        self.handed_over += 1
+
+
+async def test_keys_and_transfers_reach_the_carrier() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        world = World(tasks)
+        assert await world.actions.perform(SendDtmf("12#"), "menu", {}) is None
+        assert await world.actions.perform(Hangup(), "menu", {}) is None
+        assert not world.actions.handed_over
+        assert await world.actions.perform(Transfer("+15551112222"), "menu", {}) is None
+    assert world.carrier.done == ["send_dtmf", "transfer"]
+    assert world.carrier.last("transfer") == {"to": "+15551112222"}
+    assert (world.actions.handed_over, world.handed_over) == (True, 1)
+
+
+async def test_only_a_transfer_that_fails_is_told_to_the_caller() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        world = World(tasks)
+        world.carrier.refuse.update(transfer=REFUSED, send_dtmf=REFUSED)
+        assert await world.actions.perform(SendDtmf("1"), "menu", {}) is None
+        assert await world.actions.perform(Transfer("+15551112222"), "menu", {}) == NOT_CONNECTED
+    assert world.ledger.error == str(REFUSED)
+    assert (world.actions.handed_over, world.handed_over) == (False, 0)
+
+
+async def test_webhooks_are_sent_beside_the_call_and_bounded() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        world = World(tasks)
+        for _ in range(9):
+            await world.actions.perform(CallWebhook("https://crm.example/hook"), "menu", {"name": "Ann"})
+        await until(lambda: len(world.sent) == 8)
+        world.gate.set()
+    assert len(world.sent) == 8
+    url, data = world.sent[0]
+    assert url == "https://crm.example/hook"
+    assert (data["node_id"], data["call_id"], data["variables"]) == ("menu", "call_1", {"name": "Ann"})
