@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from runpod_server.audio import SAMPLE_BYTES, pcm16_from_float
 from runpod_server.engine.csm_request import Asked
-from runpod_server.engine.csm_worker import Delivery, End, Hub, Listener
+from runpod_server.engine.csm_worker import Delivery, End, Hub, Listener, loaded
 from runpod_server.engine.request import HeardTurn
 from runpod_server.engine.speech_plan import frame_limit
-from runpod_server.errors import GenerationFailed, SpeechError, StartError
+from runpod_server.errors import GenerationFailed, SpeechError
 
 if TYPE_CHECKING:
     from runpod_server.engine.whole_speech import WholeSpeech
@@ -85,15 +85,8 @@ class ChunkedWorker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        try:
-            speech = self._load()
-        except StartError as error:
-            self._hub.ready(None, error)
-            return
-        except Exception as error:
-            log.exception("the model could not be made ready")
-            failure = StartError(f"the model could not be made ready: {error}; the log has the details")
-            self._hub.ready(None, failure)
+        speech = loaded(self._load, self._hub)
+        if speech is None:
             return
         self._hub.ready(speech.device, None)
         while (job := self._jobs.get()) is not None and not self._closing.is_set():

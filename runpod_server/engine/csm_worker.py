@@ -65,6 +65,19 @@ class Hub(Protocol):
         """The thread has ended by a fault of this program's own."""
 
 
+def loaded(load: Callable[[], Result], hub: Hub) -> Result | None:
+    """What `load` gives; None when it fails, and then the hub was told why."""
+    try:
+        return load()
+    except StartError as error:
+        failure = error
+    except Exception as error:
+        log.exception("the model could not be made ready")
+        failure = StartError(f"the model could not be made ready: {error}; the log has the details")
+    hub.ready(None, failure)
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What may be tuned."""
@@ -194,16 +207,10 @@ class Worker:
     # In the thread
 
     def _run(self) -> None:
-        try:
-            self._stage = self._open_stage()
-        except StartError as error:
-            self._hub.ready(None, error)
+        stage = loaded(self._open_stage, self._hub)
+        if stage is None:
             return
-        except Exception as error:
-            log.exception("the model could not be made ready")
-            failure = StartError(f"the model could not be made ready: {error}; the log has the details")
-            self._hub.ready(None, failure)
-            return
+        self._stage = stage
         self._slots = SlotBook(self._stage.slots)
         # Half of the positions: what a slot reads of the past at most (Stage.read).
         self._conversations: Conversations[Turn] = Conversations(max_positions=self._stage.max_positions // 2)
