@@ -18,7 +18,7 @@ import numpy as np
 from backend.core.speech import RouteName, Sound
 from backend.core.wav import WavError, WavReader
 from backend.errors import SpeechError, SpeechFailure
-from backend.tts.http import error_body, failure, let_go, make_client, patience, send, shown, within
+from backend.tts.http import KeptClient, error_body, let_go, shown, within
 
 _MAX_BYTES = 64 << 20
 _BY_STATUS: dict[int, SpeechFailure] = {
@@ -53,25 +53,23 @@ class HostedInferenceService:
     ) -> None:
         """`url` is the model's own; `parameters` go into every request."""
         self.url = url
-        self._headers = {"Accept": "audio/wav"}
+        headers = {"Accept": "audio/wav"}
         if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+            headers["Authorization"] = f"Bearer {api_key}"
         self._parameters = dict(parameters or {})
-        self._http, self._given = http, http is not None
-        self._closed = False
-        self._connect_timeout_s = connect_timeout_s
+        self._client = KeptClient(url, headers, http, connect_timeout_s=connect_timeout_s, error=self._error)
         self._first_audio_timeout_s, self._chunk_timeout_s = first_audio_timeout_s, chunk_timeout_s
 
     async def connect(self) -> None:
         """Open a connection; a wrong key is told where the API checks it for nothing. Raises SpeechError."""
         response: httpx.Response | None = None
         try:
-            response = await self._send("OPTIONS", None, self._connect_timeout_s)
+            response = await self._client.send("OPTIONS", None, self._client.connect_timeout_s)
             refused = await self._refused(response)  # reads it to the end, so that the connection is kept
             if response.status_code in (401, 403):
                 raise refused
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise self._failed(error) from error
+            raise self._client.failed(error) from error
         finally:
             if response is not None:
                 await let_go(response)
@@ -85,10 +83,10 @@ class HostedInferenceService:
             body: dict[str, Any] = {"inputs": text}
             if self._parameters:
                 body["parameters"] = self._parameters
-            response = await self._send("POST", body, self._first_audio_timeout_s)
+            response = await self._client.send("POST", body, self._first_audio_timeout_s)
             sound = await self._sound(response)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise self._failed(error) from error
+            raise self._client.failed(error) from error
         finally:
             if response is not None:
                 await let_go(response)
@@ -98,19 +96,7 @@ class HostedInferenceService:
 
     async def aclose(self) -> None:
         """Close the connections, unless they were given."""
-        self._closed = True
-        if self._http is not None and not self._given:
-            await self._http.aclose()
-
-    async def _send(self, method: str, body: Mapping[str, Any] | None, timeout_s: float) -> httpx.Response:
-        if self._closed:
-            raise self._error("closed", "this voice was closed when its call ended")
-        if self._http is None:
-            self._http = make_client()
-        request = self._http.build_request(
-            method, self.url, json=body, headers=self._headers, timeout=patience(self._connect_timeout_s)
-        )
-        return await send(self._http, request, timeout_s)
+        await self._client.aclose()
 
     async def _sound(self, response: httpx.Response) -> Sound:
         if response.status_code != 200:
@@ -145,9 +131,6 @@ class HostedInferenceService:
         if isinstance(wait_s, int | float):
             reason, said = "not_ready", f"{said}; ready in about {wait_s:.0f} s"
         return self._error(reason, f"{_ADVICE.get(reason, 'it failed')}{where}: {said}")
-
-    def _failed(self, error: Exception) -> SpeechError:
-        return self._error(*failure(error))
 
     def _error(self, reason: SpeechFailure, what: str) -> SpeechError:
         return SpeechError(f"hosted model at {shown(self.url)}: {what}", route=self.name, reason=reason)

@@ -9,11 +9,12 @@ import asyncio
 import json
 import logging
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
 
 import httpx
 
-from backend.errors import SpeechFailure
+from backend.errors import SpeechError, SpeechFailure
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +30,57 @@ def make_client() -> httpx.AsyncClient:
     return httpx.AsyncClient(limits=limits, trust_env=False)
 
 
-def patience(connect_s: float) -> httpx.Timeout:
-    """For a request whose answer is waited for with `asyncio.timeout`: only what comes before is bounded."""
-    return httpx.Timeout(None, connect=connect_s, write=connect_s, pool=connect_s)
+class KeptClient:
+    """One speech route's address, asked over connections that are kept.
+
+    `given` is used when there is one, and stays open. `error` words a failure as the route tells it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        given: httpx.AsyncClient | None,
+        *,
+        connect_timeout_s: float,
+        error: Callable[[SpeechFailure, str], SpeechError],
+    ) -> None:
+        self._url, self._headers, self._error = url, headers, error
+        self._client, self._is_given = given, given is not None
+        self._closed = False
+        self.connect_timeout_s = connect_timeout_s
+
+    async def send(self, method: str, body: Mapping[str, Any] | None, timeout_s: float) -> httpx.Response:
+        """The response, its body still to come; `let_go` of it.
+
+        Raises SpeechError once closed; httpx.HTTPError, httpx.InvalidURL, TimeoutError.
+        """
+        if self._closed:
+            raise self._error("closed", "this voice was closed when its call ended")
+        if self._client is None:
+            self._client = make_client()
+        # The answer is waited for below: only what comes before is bounded here.
+        bounds = httpx.Timeout(
+            None, connect=self.connect_timeout_s, write=self.connect_timeout_s, pool=self.connect_timeout_s
+        )
+        request = self._client.build_request(
+            method, self._url, json=body, headers=self._headers, timeout=bounds
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._client.send(request, stream=True)
+        except TimeoutError as error:
+            raise TimeoutError(f"no answer for {timeout_s:g} s") from error
+
+    def failed(self, error: Exception) -> SpeechError:
+        """What an exception of `send`, or of reading what it gave, means."""
+        return self._error(*failure(error))
+
+    async def aclose(self) -> None:
+        """Close the connections, unless they were given."""
+        self._closed = True
+        if self._client is not None and not self._is_given:
+            await self._client.aclose()
 
 
 def failure(error: Exception) -> tuple[SpeechFailure, str]:
@@ -85,15 +134,6 @@ async def within(chunks: AsyncIterator[bytes], first_s: float, next_s: float) ->
     finally:
         if isinstance(chunks, AsyncGenerator):
             await _bounded(chunks.aclose())
-
-
-async def send(client: httpx.AsyncClient, request: httpx.Request, timeout_s: float) -> httpx.Response:
-    """The response, its body still to come; `let_go` of it. Raises httpx.HTTPError, TimeoutError."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await client.send(request, stream=True)
-    except TimeoutError as error:
-        raise TimeoutError(f"no answer for {timeout_s:g} s") from error
 
 
 async def let_go(response: httpx.Response) -> None:

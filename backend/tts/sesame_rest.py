@@ -17,7 +17,7 @@ import httpx
 from backend.core.speech import RouteName, Sound
 from backend.core.wav import WavError, WavReader
 from backend.errors import SpeechError, SpeechFailure
-from backend.tts.http import error_body, failure, let_go, make_client, patience, send, shown, within
+from backend.tts.http import KeptClient, error_body, let_go, shown, within
 from backend.tts.sesame_refusals import failure_of
 
 _MAX_JSON_BYTES = 64 << 20  # ten minutes of speech
@@ -49,20 +49,18 @@ class SesameRestService:
         """`url` is the server's `/generate`; `settings` go into every request (temperature, voice, …)."""
         self.name, self.url = name, url
         self._key_setting = "SESAME_FALLBACK_API_KEY" if name == "sesame_fallback" else "SESAME_API_KEY"
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._settings = {"speaker_id": speaker_id, **(settings or {})}
-        self._http, self._given = http, http is not None
-        self._closed = False
         self._knows_wav = True
-        self._connect_timeout_s = connect_timeout_s
+        self._client = KeptClient(url, headers, http, connect_timeout_s=connect_timeout_s, error=self._error)
         self._first_audio_timeout_s, self._chunk_timeout_s = first_audio_timeout_s, chunk_timeout_s
 
     async def connect(self) -> None:
         """Open a connection; see whether address and key are right. Makes no speech. Raises SpeechError."""
         try:
-            response = await self._send("OPTIONS", None, self._connect_timeout_s)
+            response = await self._client.send("OPTIONS", None, self._client.connect_timeout_s)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise self._failed(error) from error
+            raise self._client.failed(error) from error
         try:
             # 405 is what a server says that knows the address, and wants a POST.
             refused = await self._refused(response)  # reads it to the end, so that the connection is kept
@@ -87,7 +85,7 @@ class SesameRestService:
                     heard = True
                     yield sound
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise self._failed(error) from error
+            raise self._client.failed(error) from error
         except WavError as error:
             raise self._error("protocol", f"what came is no WAV: {error}") from error
         finally:
@@ -98,35 +96,23 @@ class SesameRestService:
 
     async def aclose(self) -> None:
         """Close the connections, unless they were given."""
-        self._closed = True
-        if self._http is not None and not self._given:
-            await self._http.aclose()
+        await self._client.aclose()
 
     async def _ask(self, text: str) -> httpx.Response:
         """A response of status 200. A server that does not know WAV is asked again without it, once."""
         body = {**self._settings, "text": text}
         if self._knows_wav:
-            response = await self._send("POST", {**body, "format": "wav"}, self._first_audio_timeout_s)
+            response = await self._client.send("POST", {**body, "format": "wav"}, self._first_audio_timeout_s)
             if response.status_code == 200:
                 return response
             refused = await self._refused_and_closed(response)
             if response.status_code not in (400, 422) or "format" not in str(refused):
                 raise refused
             self._knows_wav = False
-        response = await self._send("POST", body, self._first_audio_timeout_s)
+        response = await self._client.send("POST", body, self._first_audio_timeout_s)
         if response.status_code != 200:
             raise await self._refused_and_closed(response)
         return response
-
-    async def _send(self, method: str, body: Mapping[str, Any] | None, timeout_s: float) -> httpx.Response:
-        if self._closed:
-            raise self._error("closed", "this voice was closed when its call ended")
-        if self._http is None:
-            self._http = make_client()
-        request = self._http.build_request(
-            method, self.url, json=body, headers=self._headers, timeout=patience(self._connect_timeout_s)
-        )
-        return await send(self._http, request, timeout_s)
 
     async def _sounds(self, response: httpx.Response) -> AsyncGenerator[Sound]:
         chunks = within(response.aiter_bytes(), self._first_audio_timeout_s, self._chunk_timeout_s)
@@ -181,9 +167,6 @@ class SesameRestService:
         if reason in ("unreachable", "not_found"):
             return self._error(reason, f"no speech server answers there ({where})")
         return self._error(reason, f"{where + ': ' if where else ''}{said}")
-
-    def _failed(self, error: Exception) -> SpeechError:
-        return self._error(*failure(error))
 
     def _error(self, reason: SpeechFailure, what: str) -> SpeechError:
         return SpeechError(f"speech server at {shown(self.url)}: {what}", route=self.name, reason=reason)
