@@ -319,8 +319,11 @@ class Voice:
         return Request(plan, sounds, self._codec, longest_ms=longest_ms)
 
     def _lasts_ms(self, plan: RoutePlan, piece: Piece) -> float:
-        rate = self._board.rate_ms_per_char(plan.key, plan.voice_id)
-        return spoken_weight(piece) * (rate or MS_PER_CHARACTER)
+        return spoken_weight(piece) * self._ms_per_character(plan)
+
+    def _ms_per_character(self, plan: RoutePlan) -> float:
+        """As learnt of this voice, or as voices take in general."""
+        return self._board.rate_ms_per_char(plan.key, plan.voice_id) or MS_PER_CHARACTER
 
     def _discard(self, request: Request) -> None:
         """Cancel it without waiting: a server that fell silent may not answer to that either."""
@@ -349,8 +352,8 @@ class Voice:
             out.take_back(request.sound_ms - border_ms)
             return said
         kept_ms = request.sound_ms - out.take_back(request.sound_ms - end.border_ms)
-        rate = self._board.rate_ms_per_char(request.plan.key, request.plan.voice_id)
-        expected = said_by_duration(piece, end.speech_ms(kept_ms), rate or MS_PER_CHARACTER)
+        rate = self._ms_per_character(request.plan)
+        expected = said_by_duration(piece, end.speech_ms(kept_ms), rate)
         by_ear = await self._listen(request, piece, kept_ms, expected, out)
         if by_ear is not None:
             return by_ear
