@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import audioop
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from backend.calls.ports import Clock, StreamingTranscriber, Transcriber, VoiceDetector
@@ -29,7 +30,12 @@ _BYTES_PER_MS = BYTES_PER_MS * 2  # int16
 _PRE_ROLL_MS = 320.0  # kept from before the detected start: soft onsets carry consonants
 _MAX_TURN_MS = 60_000.0
 _LIKELY_END_MS = 700.0  # words after which we would wait no longer than this are probably the last
+_MELODY_S = 0.15  # it takes about 60 ms, and the words some 90
 _MISSING_MS = 500.0  # audio this late, while a turn is open, is not coming: a carrier may send no silence
+
+
+MelodyJudge = Callable[[bytes], Awaitable[float | None]]
+"""A turn so far, int16 at 8 kHz → how likely its speaker is done, 0 to 1. See `backend.stt.smart_turn`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +65,10 @@ class Listener:
         on_deaf: Callable[[HearingError], None],
         on_likely_end: Callable[[str], None] = lambda text: None,
         own_voice: OwnVoice | None = None,
+        judge_melody: MelodyJudge | None = None,
     ) -> None:
-        """`on_likely_end` is told the words of a turn that is probably over, before its wait is."""
+        """`on_likely_end` is told the words of a turn that is probably over, before its wait is.
+        `judge_melody`: a second opinion on whether it is, beside that of the words."""
         self.turns = TurnTaker(policy)
         self._codec, self._detector, self._transcriber = codec, detector, transcriber
         self._stream = transcriber if isinstance(transcriber, StreamingTranscriber) else None
@@ -70,6 +78,7 @@ class Listener:
         self._on_likely_end = on_likely_end
         self._recognition: asyncio.Task[None] | None = None
         self._own_voice, self._echo = own_voice, EchoGuard()
+        self._judge_melody = judge_melody
         self._level_dbfs = 0.0
         self._floor = NoiseFloor()
         self._audio = bytearray()
@@ -151,15 +160,16 @@ class Listener:
             self._on_event(event)
 
     async def _recognise(self, pause: int, pcm16: bytes) -> None:
-        try:
-            text = await self._transcriber.transcribe(pcm16)
-        except HearingError as error:
-            self._on_deaf(error)
-            text = ""
+        async with asyncio.TaskGroup() as both:
+            melody = both.create_task(self._melody(pcm16), name="melody")
+            text = await self._words(pcm16)
+            if not text:
+                melody.cancel()
         if self._closed:
             return
+        done = None if melody.cancelled() else melody.result()
         now_ms, text = self._clock(), self._without_echo(text)
-        self.turns.recognised(pause, text, now_ms)
+        self.turns.recognised(pause, text, now_ms, done)
         self._stop_timer()
         # The line may fall silent altogether; the wait must end all the same.
         delay_ms = self.turns.wait_ms(text)
@@ -167,6 +177,22 @@ class Listener:
             self._on_likely_end(text)
         self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self._check)
         self._check()
+
+    async def _words(self, pcm16: bytes) -> str:
+        try:
+            return await self._transcriber.transcribe(pcm16)
+        except HearingError as error:
+            self._on_deaf(error)
+            return ""
+
+    async def _melody(self, pcm16: bytes) -> float | None:
+        """How likely the caller is done, by the melody; None when nobody can tell, or not in time."""
+        if self._judge_melody is None:
+            return None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_MELODY_S):
+                return await self._judge_melody(pcm16)
+        return None
 
     def _feed(self, pcm16: bytes) -> None:
         """Pass a turn's audio on as it comes, from its onset."""

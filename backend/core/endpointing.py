@@ -89,15 +89,31 @@ _IN_ONE_BREATH = re.compile(r"(?:\b\d{1,2}[:.]\d\d|(?<![\d-])(?<!\d\s)(?:19|20)\
 _OPEN_END = re.compile(r"(?:,|\.\.\.|…|-|–|—|:)\s*$")
 _PHONE_DIGITS = 10
 _FEW_WORDS = 3
+_NOT_DONE, _DONE = 0.2, 0.8  # what a melody must say for it to count
 _TELLING_WORDS = 5
 
 
-def wait_ms(text: str, expects: Expects, policy: TurnPolicy, pace: float = 1.0) -> float:
+def wait_ms(
+    text: str, expects: Expects, policy: TurnPolicy, pace: float = 1.0, done: float | None = None
+) -> float:
     """How long a silence after `text` must last before the turn is over.
 
-    `pace`: this caller's pauses against most people's, see `backend.core.pauses`.
+    `pace`: this caller's pauses against most people's, see `backend.core.pauses`. `done`: how likely the
+    melody makes it that they are (0 to 1), if somebody judged; it settles doubt, and raises some.
     """
-    return _plain_wait_ms(text, expects, policy) + (pace - 1.0) * policy.end_of_turn_ms
+    plain_ms = _plain_wait_ms(text, expects, policy)
+    if done is not None:
+        plain_ms = _heeding_melody_ms(plain_ms, done, policy)
+    return plain_ms + (pace - 1.0) * policy.end_of_turn_ms
+
+
+def _heeding_melody_ms(plain_ms: float, done: float, policy: TurnPolicy) -> float:
+    """Words that cannot be the last, figures and a clear yes or no are beyond what a melody tells."""
+    if plain_ms == policy.end_of_turn_ms and done <= _NOT_DONE:
+        return policy.unsure_ms
+    if plain_ms == policy.unsure_ms and done >= _DONE:
+        return policy.end_of_turn_ms
+    return plain_ms
 
 
 def _plain_wait_ms(text: str, expects: Expects, policy: TurnPolicy) -> float:

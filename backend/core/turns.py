@@ -96,6 +96,7 @@ class TurnTaker:
         self._run_windows = 0
         self._started_ms = self._last_speech_ms = 0.0
         self._text: str | None = None
+        self._done: float | None = None  # by the melody of those words
         self._recognised_ms = 0.0
         self._interrupted = False
         self._over_agent = False  # the turn under way began while we spoke, or cut us short
@@ -167,16 +168,19 @@ class TurnTaker:
             return [SpeechPaused(self._pause, self._last_speech_ms)]
         return []
 
-    def recognised(self, pause: int, text: str, now_ms: float) -> None:
-        """The words up to a pause. Void when the caller has gone on since."""
+    def recognised(self, pause: int, text: str, now_ms: float, done: float | None = None) -> None:
+        """The words up to a pause. Void when the caller has gone on since.
+
+        `done`: how likely their melody makes it that the caller is done, 0 to 1; None: nobody judged.
+        """
         if self._state == "paused" and pause == self._pause:
-            self._text, self._recognised_ms = text, now_ms
+            self._text, self._recognised_ms, self._done = text, now_ms, done
 
     def wait_ms(self, text: str) -> float:
         """How long the silence must last after these words of the turn under way."""
         if self._over_agent and self._is_aside(text):
             return _ASIDE_MS
-        return wait_ms(text, self.expects, self.policy, self._pace_after(text))
+        return wait_ms(text, self.expects, self.policy, self._pace_after(text), self._done)
 
     def _pace_after(self, text: str) -> float:
         """This caller's pace; for the first sentence of a call, when it is not known yet, a slow one's."""
@@ -228,7 +232,7 @@ class TurnTaker:
     def reset(self) -> None:
         """Drop the turn under way, as when keys were pressed instead."""
         self._state = "quiet"
-        self._text = self._run_started_ms = None
+        self._text = self._run_started_ms = self._done = None
         self._interrupted = self._sure = self._over_agent = self._paused_in_turn = False
         self._evidence.clear()
 
@@ -243,7 +247,7 @@ class TurnTaker:
             self._learn_pause(self._run_started_ms)
         if self._state == "paused" and sure:
             self._state = "speaking"
-            self._text = None
+            self._text = self._done = None
             events.append(SpeechResumed())
         elif self._state == "quiet" and sure:
             self._state = "speaking"
@@ -273,7 +277,7 @@ class TurnTaker:
             events.append(SpeechResumed() if self._state == "paused" else SpeechStarted(since_ms))
             if self._state == "quiet":
                 self._started_ms = since_ms
-            self._state, self._text = "speaking", None
+            self._state, self._text, self._done = "speaking", None, None
             self._last_speech_ms = end_ms
         return [*events, BargeIn(max(since_ms, self._started_ms))]
 

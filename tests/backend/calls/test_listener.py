@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from backend.calls.listener import Listener
+from backend.calls.listener import Listener, MelodyJudge
 from backend.calls.ports import Transcriber, VoiceDetector
 from backend.core.g711 import Codec
 from backend.core.resample import Resampler
@@ -65,7 +65,13 @@ class Recogniser:
 class Ears:
     """A listener on a clock that moves 20 ms with every frame."""
 
-    def __init__(self, transcriber: Transcriber, tasks: asyncio.TaskGroup, detector: VoiceDetector) -> None:
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        tasks: asyncio.TaskGroup,
+        detector: VoiceDetector,
+        judge_melody: MelodyJudge | None = None,
+    ) -> None:
         self.now_ms = 1000.0
         self.events: list[TurnEvent] = []
         self.deaf: list[HearingError] = []
@@ -81,6 +87,7 @@ class Ears:
             agent_speaking=lambda: self.agent_speaks,
             on_event=self.events.append,
             on_deaf=self.deaf.append,
+            judge_melody=judge_melody,
         )
 
     async def hear(self, pcm16: bytes, ms: float | None = None) -> None:
@@ -111,9 +118,11 @@ class Ears:
 
 
 @asynccontextmanager
-async def ears(transcriber: Transcriber, detector: VoiceDetector | None = None) -> AsyncIterator[Ears]:
+async def ears(
+    transcriber: Transcriber, detector: VoiceDetector | None = None, judge_melody: MelodyJudge | None = None
+) -> AsyncIterator[Ears]:
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
-        listening = Ears(transcriber, tasks, detector or Loudness())
+        listening = Ears(transcriber, tasks, detector or Loudness(), judge_melody)
         try:
             yield listening
         finally:
@@ -157,6 +166,34 @@ async def test_speech_that_goes_on_voids_what_was_recognised_for_the_pause() -> 
     assert e.kinds == ["SpeechStarted", "SpeechResumed", "TurnEnded"]
     assert ended.text == "I would like a table."
     assert len(recogniser.given[1]) > len(recogniser.given[0]) + 16 * 500, "the whole turn, not its rest"
+
+
+async def test_a_melody_that_goes_on_is_waited_for_longer() -> None:
+    judged: list[bytes] = []
+
+    async def judge(pcm16_8k: bytes) -> float | None:
+        judged.append(pcm16_8k)
+        return 0.01
+
+    recogniser = Recogniser("I have a question.")
+    async with ears(recogniser, judge_melody=judge) as e:
+        await e.hear(LOUD, 400)
+        assert (await e.until_ended()).waited_ms >= TurnPolicy().unsure_ms
+    assert judged == recogniser.given
+
+
+@pytest.mark.parametrize("text", ["I have a question.", ""])
+async def test_a_judge_who_takes_too_long_is_not_waited_for(text: str) -> None:
+    never = asyncio.Event()
+
+    async def judge(_: bytes) -> float | None:
+        await never.wait()
+        return 0.01
+
+    async with ears(Recogniser(text), judge_melody=judge) as e:
+        await e.hear(LOUD, 400)
+        ended = await e.until_ended()
+    assert ended.text == text
 
 
 async def test_a_sentence_that_trails_off_is_waited_for_longer() -> None:

@@ -70,3 +70,23 @@ def test_the_callers_pace_stretches_every_wait(words: list[str], expects: Expect
     text = " ".join(words)
     more_ms = wait_ms(text, expects, POLICY, pace) - wait_ms(text, expects, POLICY)
     assert more_ms == pytest.approx((pace - 1) * POLICY.end_of_turn_ms)
+
+
+@pytest.mark.parametrize(
+    ("text", "expects", "done", "expected_ms"),
+    [
+        ("I have a question.", "any", 0.05, UNSURE),
+        ("I have a question.", "any", 0.5, 320),
+        ("I have a question.", "any", 0.95, 320),
+        ("I want.", "any", 0.95, 320),
+        ("I want.", "any", 0.5, UNSURE),
+        ("I would like to", "any", 0.99, 900),
+        ("Five five five", "phone", 0.99, 1_100),
+        ("Yes.", "yes_no", 0.01, 240),
+    ],
+)
+def test_a_melody_settles_doubt_and_raises_some(
+    text: str, expects: Expects, done: float, expected_ms: float
+) -> None:
+    assert wait_ms(text, expects, POLICY, done=done) == expected_ms
+    assert wait_ms(text, expects, POLICY, done=None) == wait_ms(text, expects, POLICY)

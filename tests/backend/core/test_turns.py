@@ -210,6 +210,17 @@ def test_the_wait_fits_the_words(text: str, expects: Expects, expected_ms: float
     assert not line.turns.speaking and line.turns.due(line.now_ms + 10_000) is None
 
 
+def test_a_melody_that_goes_on_makes_the_wait_longer_and_is_forgotten_with_its_pause() -> None:
+    line = Line()
+    line.speech(10)
+    line.turns.recognised(line.pause().pause, "Hello there.", line.now_ms, 0.05)
+    assert line.turns.wait_ms("Hello there.") == POLICY.unsure_ms
+    line.speech(10)
+    assert line.turns.wait_ms("Hello there.") <= POLICY.end_of_turn_ms
+    line.turns.recognised(line.pause().pause, "Hello there, Maria.", line.now_ms)
+    assert line.end_ms().waited_ms < POLICY.end_of_turn_ms + 2
+
+
 def test_a_turn_waits_for_its_words_however_late() -> None:
     line = Line()
     line.speech(10)
