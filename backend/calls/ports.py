@@ -11,7 +11,7 @@ from backend.core.agent import Agent
 from backend.core.health import RouteKey
 from backend.core.hearing import CarrierHearing, EarKey
 from backend.core.llm import LlmEvent, Message, ToolCall, ToolSpec
-from backend.core.records import CallRecord, CallState, Direction, TurnRecord, TurnTimings
+from backend.core.records import CallRecord, CallState, Direction, ToolUse, TurnRecord, TurnTimings
 from backend.core.speech import Piece, RouteName, Sound
 
 Clock = Callable[[], float]
@@ -176,6 +176,9 @@ class Store(Protocol):
 
     async def add_turn(self, call_id: str, turn: TurnRecord) -> None:
         """Keep a turn; the same index again replaces it."""
+
+    async def add_tool(self, call_id: str, tool: ToolUse) -> None:
+        """Keep what a tool did; the same index again replaces it."""
 
     async def get(self, any_id: str) -> CallRecord | None:
         """A call by our id or the carrier's."""

@@ -21,6 +21,7 @@ from backend.calls.listener import Listener, OwnVoice
 from backend.calls.ports import CallParts, StreamingTranscriber
 from backend.calls.speaker import Speaker
 from backend.calls.thinker import Thinker
+from backend.calls.tool_log import LoggedToolbox
 from backend.core.agent import Agent
 from backend.core.flow import Flow
 from backend.core.g711 import Codec
@@ -87,7 +88,10 @@ class Talk:
         self._thinker: Thinker | None = None
         if model is not None:
             toolbox = parts.toolbox(agent, self._flow.variables)
-            self._thinker = Thinker(agent, model, toolbox, count=parts.llm_answered)
+            logged = toolbox and LoggedToolbox(
+                toolbox, ledger.turns, clock=clock, node_id=lambda: self._flow.node_id
+            )
+            self._thinker = Thinker(agent, model, logged, count=parts.llm_answered)
         self._conversation = Conversation(
             flow=self._flow,
             speaker=self._speaker,

@@ -66,6 +66,20 @@ class TurnRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolUse:
+    """One use of a tool, begun at `at_ms`. `problem`: what the model was told instead of a result."""
+
+    index: int
+    name: str
+    arguments: Mapping[str, object]
+    ok: bool
+    at_ms: float
+    took_ms: float
+    node_id: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CallRecord:
     """One call. `id` is ours; `call_control_id` is Telnyx's (None until it answered our dial)."""
 
@@ -86,3 +100,4 @@ class CallRecord:
     variables: Mapping[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
     turns: tuple[TurnRecord, ...] = ()
+    tools: tuple[ToolUse, ...] = ()

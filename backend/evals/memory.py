@@ -19,7 +19,7 @@ from backend.calls.live_call import LiveCall
 from backend.calls.manager import CallManager, DiallingCarrier
 from backend.calls.ports import CallParts
 from backend.core.agent import Agent
-from backend.core.records import CallRecord, CallState, Direction, TurnRecord, TurnTimings
+from backend.core.records import CallRecord, CallState, Direction, ToolUse, TurnRecord, TurnTimings
 from backend.errors import CallGone, CarrierError
 from backend.simulator import commands
 from backend.simulator.call import SimCall, Surroundings
@@ -58,6 +58,12 @@ class MemoryStore:
         self._calls[call_id] = replace(call, turns=turns)
         if self._on_turn is not None:
             self._on_turn(turn)
+
+    async def add_tool(self, call_id: str, tool: ToolUse) -> None:
+        call = self._calls[call_id]
+        others = [known for known in call.tools if known.index != tool.index]
+        tools = tuple(sorted([*others, tool], key=lambda known: known.index))
+        self._calls[call_id] = replace(call, tools=tools)
 
     async def get(self, any_id: str) -> CallRecord | None:
         if any_id in self._calls:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Insert, and_, event, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Insert, Select, Table, and_, event, insert, literal, or_, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL, make_url
@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from backend.core.records import CallRecord, CallState, Direction, TurnRecord
+from backend.core.records import CallRecord, CallState, Direction, ToolUse, TurnRecord
 from backend.errors import RequestError, StorageError
 from backend.storage import tables
 from backend.storage.problems import storage_error
@@ -40,11 +40,11 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
 }
-_CHANGEABLE = frozenset(f.name for f in dataclasses.fields(CallRecord)) - {"id", "turns"}
+_CHANGEABLE = frozenset(f.name for f in dataclasses.fields(CallRecord)) - {"id", "turns", "tools"}
 
 
 class CallStore:
-    """The calls and their turns. Use `open` to make one and `close` it at the end.
+    """The calls with their turns and tools. Use `open` to make one and `close` it at the end.
 
     Every method raises StorageError, with a sentence, when the database cannot be used.
     """
@@ -77,7 +77,7 @@ class CallStore:
         await self._engine.dispose()
 
     async def create(self, call: CallRecord) -> CallRecord:
-        """Keep a new call and its turns.
+        """Keep a new call with its turns and tools.
 
         A call with the same idempotency key, or of the same `call_control_id`, that is there already is
         returned instead, with its turns, and nothing is changed.
@@ -87,7 +87,9 @@ class CallStore:
             done = await connection.execute(self._insert(tables.calls).values(row).on_conflict_do_nothing())
             if done.rowcount:
                 for turn in call.turns:
-                    await connection.execute(self._upsert_turn(call.id, turn))
+                    await connection.execute(self._upsert(tables.turns, tables.turn_row(call.id, turn)))
+                for tool in call.tools:
+                    await connection.execute(self._upsert(tables.tool_uses, tables.tool_row(call.id, tool)))
                 return call
             same = [tables.calls.c.id == call.id]
             if call.idempotency_key is not None:
@@ -102,8 +104,8 @@ class CallStore:
     async def update(self, call_id: str, **changes: object) -> CallRecord:
         """Change fields of our call `call_id`; the call as it is then, with its turns.
 
-        Raises TypeError for a field that calls do not have (or `id`, `turns`), StorageError for a call that
-        is not there.
+        Raises TypeError for a field that calls do not have (or `id`, `turns`, `tools`), StorageError for a
+        call that is not there.
         """
         if unknown := changes.keys() - _CHANGEABLE:
             raise TypeError(f"a call has no field to change named {', '.join(sorted(unknown))}")
@@ -119,11 +121,11 @@ class CallStore:
 
     async def add_turn(self, call_id: str, turn: TurnRecord) -> None:
         """Keep a turn of our call `call_id`; the turn of the same index is replaced."""
-        try:
-            async with self._transaction(explain=False) as connection:
-                await connection.execute(self._upsert_turn(call_id, turn))
-        except IntegrityError as error:
-            raise StorageError(f"There is no call {call_id} in the database to add a turn to.") from error
+        await self._add(tables.turns, tables.turn_row(call_id, turn), "a turn")
+
+    async def add_tool(self, call_id: str, tool: ToolUse) -> None:
+        """Keep what a tool did in our call `call_id`; the one of the same index is replaced."""
+        await self._add(tables.tool_uses, tables.tool_row(call_id, tool), "a use of a tool")
 
     async def get(self, any_id: str) -> CallRecord | None:
         """The call of this id, ours or Telnyx's call_control_id, with its turns."""
@@ -141,7 +143,7 @@ class CallStore:
         limit: int = 50,
         before: str | None = None,
     ) -> _Page:
-        """Up to `limit` (1–500) calls, newest first, without their turns.
+        """Up to `limit` (1–500) calls, newest first, without their turns and tools.
 
         `before`: the id of the last call of the page before. Raises RequestError when there is no such call.
         """
@@ -216,14 +218,24 @@ class CallStore:
         is_postgresql = self._url.get_backend_name() == "postgresql"
         return (postgresql.insert if is_postgresql else sqlite_insert)(table)
 
-    def _upsert_turn(self, call_id: str, turn: TurnRecord) -> Insert:
-        row = tables.turn_row(call_id, turn)
+    async def _add(self, table: Table, row: dict[str, Any], what: str) -> None:
+        try:
+            async with self._transaction(explain=False) as connection:
+                await connection.execute(self._upsert(table, row))
+        except IntegrityError as error:
+            raise StorageError(
+                f"There is no call {row['call_id']} in the database to add {what} to."
+            ) from error
+
+    def _upsert(self, table: Table, row: dict[str, Any]) -> Insert:
+        """A row of one of a call's lists; one of the same key is replaced."""
+        key = [column.name for column in table.primary_key]
         upsert: Insert = (
-            self._insert(tables.turns)
+            self._insert(table)
             .values(row)
             .on_conflict_do_update(
-                index_elements=[tables.turns.c.call_id, tables.turns.c.index],
-                set_={name: value for name, value in row.items() if name not in ("call_id", "index")},
+                index_elements=key,
+                set_={name: value for name, value in row.items() if name not in key},
             )
         )
         return upsert
@@ -233,10 +245,17 @@ async def _fetch(connection: AsyncConnection, which: ColumnElement[bool]) -> Cal
     row = (await connection.execute(select(tables.calls).where(which))).mappings().first()
     if row is None:
         return None
-    its_turns = await connection.execute(
-        select(tables.turns).where(tables.turns.c.call_id == row["id"]).order_by(tables.turns.c.index)
+    its_turns = await connection.execute(_of_call(tables.turns, row["id"]))
+    its_tools = await connection.execute(_of_call(tables.tool_uses, row["id"]))
+    return tables.call_record(
+        row,
+        tuple(tables.turn_record(turn) for turn in its_turns.mappings()),
+        tuple(tables.tool_use(tool) for tool in its_tools.mappings()),
     )
-    return tables.call_record(row, tuple(tables.turn_record(turn) for turn in its_turns.mappings()))
+
+
+def _of_call(table: Table, call_id: str) -> Select[Any]:
+    return select(table).where(table.c.call_id == call_id).order_by(table.c.index)
 
 
 async def _older_than(connection: AsyncConnection, call_id: str) -> ColumnElement[bool]:

@@ -28,14 +28,16 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-from backend.core.records import CallRecord, SpokenBy, TurnRecord, TurnTimings
+from backend.core.records import CallRecord, SpokenBy, ToolUse, TurnRecord, TurnTimings
 
 # Raise it with every change of a table, and say in UPGRADES how an older database becomes one of it.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Version → the commands that make a database of it one of the next version, in SQLite and PostgreSQL alike.
+# Tables that are new are made before, as in a new database.
 UPGRADES: Mapping[int, tuple[str, ...]] = {
     1: ("ALTER TABLE turns ADD COLUMN spoken JSON",),
+    2: (),  # tool_uses is new
 }
 
 
@@ -110,12 +112,26 @@ turns = Table(
     Column("spoken", JSON),  # null in rows of version 1
 )
 
+tool_uses = Table(
+    "tool_uses",
+    metadata,
+    Column("call_id", String(64), ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("ok", Boolean, nullable=False),
+    Column("at_ms", Float, nullable=False),
+    Column("took_ms", Float, nullable=False),
+    Column("node_id", Text),
+    Column("problem", Text),
+)
+
 _TIMING_NAMES = frozenset(timing.name for timing in dataclasses.fields(TurnTimings))
 _SPOKEN_NAMES = frozenset(item.name for item in dataclasses.fields(SpokenBy))
 
 
 def call_row(call: CallRecord) -> dict[str, Any]:
-    """A call without its turns, as columns."""
+    """A call without its turns and tools, as columns."""
     row = {column.name: getattr(call, column.name) for column in calls.columns}
     row["variables"] = dict(call.variables)
     return row
@@ -126,9 +142,22 @@ def turn_row(call_id: str, turn: TurnRecord) -> dict[str, Any]:
     return {**dataclasses.asdict(turn), "call_id": call_id}
 
 
-def call_record(row: RowMapping, its_turns: tuple[TurnRecord, ...] = ()) -> CallRecord:
+def tool_row(call_id: str, tool: ToolUse) -> dict[str, Any]:
+    """One use of a tool as columns."""
+    return {**dataclasses.asdict(tool), "call_id": call_id}
+
+
+def call_record(
+    row: RowMapping, its_turns: tuple[TurnRecord, ...] = (), its_tools: tuple[ToolUse, ...] = ()
+) -> CallRecord:
     """The call a row of `calls` holds."""
-    return CallRecord(**{column.name: row[column] for column in calls.columns}, turns=its_turns)
+    columns = {column.name: row[column] for column in calls.columns}
+    return CallRecord(**columns, turns=its_turns, tools=its_tools)
+
+
+def tool_use(row: RowMapping) -> ToolUse:
+    """What a row of `tool_uses` holds."""
+    return ToolUse(**{column.name: row[column] for column in tool_uses.columns if column.name != "call_id"})
 
 
 def turn_record(row: RowMapping) -> TurnRecord:

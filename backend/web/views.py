@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from backend.core.records import CallRecord, CallState, Direction, Role, TurnRecord
 
@@ -50,6 +50,19 @@ class TurnView(BaseModel):
     timings: TimingsView
 
 
+class ToolView(BaseModel):
+    """One use of a tool."""
+
+    index: int
+    name: str
+    arguments: dict[str, JsonValue] = Field(description="As the language model gave them.")
+    ok: bool
+    at_ms: float = Field(description="When it began, milliseconds since the call's media started.")
+    took_ms: float
+    node_id: str | None
+    problem: str | None = Field(description="What the language model was told instead of a result.")
+
+
 class CallSummary(BaseModel):
     """One call."""
 
@@ -74,9 +87,10 @@ class CallSummary(BaseModel):
 
 
 class CallView(CallSummary):
-    """One call with what was said in it."""
+    """One call with what was said and done in it."""
 
     turns: list[TurnView]
+    tools: list[ToolView] = Field(description="The tools used, in order.")
     routes: list[str] = Field(description="The speech routes used, in the order of their first use.")
 
 
@@ -88,16 +102,17 @@ class CallPage(BaseModel):
 
 
 def summary(call: CallRecord) -> CallSummary:
-    """The call without its turns."""
+    """The call without its turns and tools."""
     return CallSummary.model_validate(_values(call))
 
 
 def view(call: CallRecord) -> CallView:
-    """The call with its turns."""
+    """The call with its turns and tools."""
     used = (name for turn in call.turns for name in (turn.route, *(item.route for item in turn.spoken)))
     routes = dict.fromkeys(name for name in used if name)
     turns = [turn_view(turn) for turn in call.turns]
-    return CallView.model_validate({**_values(call), "turns": turns, "routes": list(routes)})
+    tools = [dataclasses.asdict(tool) for tool in call.tools]
+    return CallView.model_validate({**_values(call), "turns": turns, "tools": tools, "routes": list(routes)})
 
 
 def turn_view(turn: TurnRecord) -> TurnView:
@@ -109,8 +124,11 @@ def turn_view(turn: TurnRecord) -> TurnView:
     return TurnView.model_validate({**dataclasses.asdict(turn), "response_ms": response_ms})
 
 
+_APART = ("turns", "tools", "variables")
+
+
 def _values(call: CallRecord) -> dict[str, object]:
-    names = [field.name for field in dataclasses.fields(call) if field.name not in ("turns", "variables")]
+    names = [field.name for field in dataclasses.fields(call) if field.name not in _APART]
     values = {name: getattr(call, name) for name in names}
     duration_s = None
     if call.answered_at is not None and call.ended_at is not None:

@@ -18,7 +18,7 @@ from backend.calls.voice import Voice
 from backend.core.agent import Agent
 from backend.core.failover import Patience
 from backend.core.health import RouteKey
-from backend.core.records import CallRecord, TurnRecord
+from backend.core.records import CallRecord, ToolUse, TurnRecord
 from backend.core.speech import RouteName, Sound
 from backend.errors import StorageError
 
@@ -223,6 +223,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.calls: dict[str, CallRecord] = {}
         self.turns: dict[str, dict[int, TurnRecord]] = {}
+        self.tools: dict[str, dict[int, ToolUse]] = {}
         self.broken = False
         self.gate = asyncio.Event()
         self.gate.set()
@@ -253,6 +254,10 @@ class MemoryStore:
     async def add_turn(self, call_id: str, turn: TurnRecord) -> None:
         await self._ready()
         self.turns.setdefault(call_id, {})[turn.index] = turn
+
+    async def add_tool(self, call_id: str, tool: ToolUse) -> None:
+        await self._ready()
+        self.tools.setdefault(call_id, {})[tool.index] = tool
 
     async def get(self, any_id: str) -> CallRecord | None:
         await self._ready()

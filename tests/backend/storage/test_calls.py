@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.core.records import CallRecord, SpokenBy, TurnRecord, TurnTimings
+from backend.core.records import CallRecord, SpokenBy, ToolUse, TurnRecord, TurnTimings
 from backend.errors import RequestError, StorageError
 from backend.storage.calls import CallStore
 
@@ -58,6 +58,12 @@ def make_turn(index: int = 0, **changes: object) -> TurnRecord:
         ),
     )
     return dataclasses.replace(turn, **changes)  # type: ignore[arg-type]
+
+
+def make_tool(index: int = 0, **changes: object) -> ToolUse:
+    arguments = {"day": "Friday", "people": 4, "names": ["Zoë", None]}
+    tool = ToolUse(index, "book", arguments, True, 2000.5, 310.25, "booking")
+    return dataclasses.replace(tool, **changes)  # type: ignore[arg-type]
 
 
 def _server_folder() -> Path | None:
@@ -117,7 +123,7 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     import asyncpg
 
     connection = await asyncpg.connect(server)
-    await connection.execute("DROP TABLE IF EXISTS turns, calls, schema_version")
+    await connection.execute("DROP TABLE IF EXISTS tool_uses, turns, calls, schema_version")
     await connection.close()
     return server
 
@@ -206,6 +212,19 @@ async def test_turns_are_ordered_and_replaced_by_index(store: CallStore) -> None
 async def test_a_turn_needs_its_call(store: CallStore) -> None:
     with pytest.raises(StorageError, match="no call nobody in the database to add a turn to"):
         await store.add_turn("nobody", make_turn())
+
+
+async def test_what_tools_did_is_kept_in_order(store: CallStore) -> None:
+    failed = make_tool(1, ok=False, problem="book failed (HTTP 500).", arguments={})
+    await store.create(make_call(tools=(make_tool(0),)))
+    await store.add_tool("call-1", failed)
+    await store.add_tool("call-1", make_tool(0, took_ms=1.0))
+    kept = await store.get("call-1")
+    assert kept is not None
+    assert kept.tools == (make_tool(0, took_ms=1.0), failed)
+    assert (await store.list())[0].tools == ()
+    with pytest.raises(StorageError, match="no call call-9 in the database"):
+        await store.add_tool("call-9", make_tool())
 
 
 async def test_changes_are_checked(store: CallStore) -> None:
@@ -350,7 +369,7 @@ async def test_tables_of_a_later_version_are_left_alone(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("UPDATE schema_version SET version = 99")
         other.commit()
-    with pytest.raises(StorageError, match="has tables of version 99; this program knows version 2"):
+    with pytest.raises(StorageError, match="has tables of version 99; this program knows version 3"):
         await CallStore.open(f"sqlite:///{path}")
 
 
@@ -404,7 +423,8 @@ async def test_tables_of_version_1_are_brought_up_to_date(url: str) -> None:
     before = make_turn(0, spoken=())
     assert await stores[0].get("call-1") == make_call(turns=(before,))
     await stores[0].add_turn("call-1", make_turn(1))
-    assert await stores[1].get("call-1") == make_call(turns=(before, make_turn(1)))
+    await stores[0].add_tool("call-1", make_tool())
+    assert await stores[1].get("call-1") == make_call(turns=(before, make_turn(1)), tools=(make_tool(),))
     for store in stores:
         await store.close()
     again = await CallStore.open(url)

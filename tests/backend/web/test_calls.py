@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backend.core.records import CallRecord, SpokenBy, TurnRecord, TurnTimings
+from backend.core.records import CallRecord, SpokenBy, ToolUse, TurnRecord, TurnTimings
 from backend.errors import CarrierError, StorageError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -144,6 +144,24 @@ async def test_one_call_with_its_turns(backend, client) -> None:
 
     unknown = await client.get("/api/v1/calls/call-9")
     assert (unknown.status_code, unknown.json()["error"]) == (404, "unknown_call")
+
+
+async def test_one_call_with_what_its_tools_did(backend, client) -> None:
+    tools = (
+        ToolUse(0, "book", {"day": "Friday", "people": 4}, True, 2000.5, 310.0, "booking"),
+        ToolUse(1, "cancel", {}, False, 9000.0, 5000.0, "booking", "cancel did not answer in time."),
+    )
+    await backend.store.create(call(1, tools=tools))
+    shown = (await client.get("/api/v1/calls/call-1")).json()
+    assert shown["tools"][0] == {
+        "index": 0, "name": "book", "arguments": {"day": "Friday", "people": 4}, "ok": True,
+        "at_ms": 2000.5, "took_ms": 310.0, "node_id": "booking", "problem": None,
+    }  # fmt: skip
+    assert (shown["tools"][1]["ok"], shown["tools"][1]["problem"]) == (
+        False,
+        "cancel did not answer in time.",
+    )
+    assert "tools" not in (await client.get("/api/v1/calls")).json()["calls"][0]
 
 
 async def test_calls_are_listed_in_pages(backend, client) -> None:
