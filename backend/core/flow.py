@@ -7,55 +7,28 @@ Pure: no clock, no sound, no sockets. Refuses to know how anything is spoken, he
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 
-from backend.core.agent import ActionSettings, Agent, Collect, Node, Transition
-from backend.core.agent_checks import captured_names, transfer_target_problem
-from backend.core.answers import correction, is_bare, parse_answer, say_back, yes_or_no
+from backend.core.actions import actions_of
+from backend.core.again import idle_text, last_question, reprompt_texts
+from backend.core.agent import Agent, Collect, Node, Transition
+from backend.core.agent_checks import captured_names
+from backend.core.answers import is_bare, parse_answer, yes_or_no
 from backend.core.asking import make_ask, offered
-from backend.core.matching import KeyMatch, KeyPattern, has_keyword, search, spoken_keys, tidy, words
-from backend.core.steps import (
-    ELSE,
-    Action,
-    Ask,
-    CallWebhook,
-    Expects,
-    Hangup,
-    Listen,
-    Record,
-    SendDtmf,
-    Step,
-    Transfer,
-)
-from backend.core.templates import render, variable_names
+from backend.core.conditions import Keys, caught, fitting_keys, settled_by, weigh_keys
+from backend.core.hold_on import bare_hold_on, is_hold_on
+from backend.core.listening import MAX_KEYS, collects_freely, listen_for, wants_yes_no
+from backend.core.lookahead import as_texts, says_after
+from backend.core.matching import tidy
+from backend.core.read_back import MAX_READ_BACK, Pending, Reply, question_for, weigh_reply
+from backend.core.steps import ELSE, Ask, Hangup, Listen, Step
+from backend.core.templates import render_all
 from backend.errors import FlowError
 
-_YES_NO = ("yes", "no")
 _YES_NO_KEYS = {"1": "yes", "2": "no"}
-_PHONE_KEYS = 7
 _MAX_CAPTURED = 200  # characters of a caller's words kept in a variable
-_MAX_KEYS = 32
-_A_MOMENT = r"(?:moment|second|sec|minute)"
-_HOLD_ON = re.compile(
-    r"(?:(?:no|yes|yeah|oh|um|uh|er|well|okay|ok|sorry|actually|please)\b[\s,.!…-]*)*"
-    rf"((?:wait|hold on|hang on|(?:just |give me )?(?:a|one) {_A_MOMENT}|let me (?:think|check))"
-    rf"(?:[\s,.!]+(?:wait|please|(?:just )?(?:a|one) {_A_MOMENT}))*)[\s.!…]*",
-    re.IGNORECASE,
-)
-_MAX_READ_BACK = 4  # times a value is read back at one node
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """A value that was read back, and where to go once the caller says that it is right."""
-
-    value: str
-    onward: Transition | None  # None: stay
-    captured: Mapping[str, str]
-    question: str
 
 
 class Flow:
@@ -78,7 +51,7 @@ class Flow:
         self.agent = agent
         self._thinks, self._today = thinks, today
         self._from_caller = captured_names(agent)
-        self._pending: _Pending | None = None
+        self._pending: Pending | None = None
         defaults = {name: value or "" for name, value in agent.variables.items()}
         self.variables: dict[str, str] = {"agent_name": agent.name, **defaults, **variables}
         self._nodes = {node.id: node for node in agent.call_flow.nodes}
@@ -119,13 +92,13 @@ class Flow:
             return self._reprompt()
         if self._pending is not None:
             return self._heard_back(said, self._pending)
-        hold_on = _is_hold_on(said)
+        hold_on = is_hold_on(said)
         for item in self._transitions():
-            captured = self._captured(item, _bare_hold_on(said) if hold_on else said)
+            captured = caught(item, bare_hold_on(said) if hold_on else said)
             if captured is not None:
                 return self._take(item, captured, said)
         if hold_on and not (self._thinks and self._at.prompt):
-            return self._again_rendered(())  # the caller has the floor
+            return self._again(())  # the caller has the floor
         plain = self._otherwise(said) if self._plainly_answers(said) else None
         return plain or self._asking(said) or self._otherwise(said) or self._reprompt()
 
@@ -133,15 +106,15 @@ class Flow:
         """Whether words said while the agent went on speaking are to be followed now, rather than left be:
         they lead somewhere. `asked`: the caller had begun to hear the question of this node."""
         said = tidy(text)
-        if not said or not self._at.listens or self._ended or _is_hold_on(said):
+        if not said or not self._at.listens or self._ended or is_hold_on(said):
             return False
-        if any(self._captured(item, said) is not None for item in self.agent.call_flow.transitions):
+        if any(caught(item, said) is not None for item in self.agent.call_flow.transitions):
             return True
         if not asked and (yes_or_no(said) is not None or self._pending is not None):
             return False  # an answer to something else
         if self._pending is not None:
             return yes_or_no(said) is not None
-        return any(self._captured(item, said) is not None for item in self._transitions())
+        return any(caught(item, said) is not None for item in self._transitions())
 
     def fork(self) -> Flow:
         """A copy that goes its own way: for finding out what would be, if the caller said this."""
@@ -156,26 +129,20 @@ class Flow:
         it was a `slip`. A `#` at the end that no pattern asks for says that these were all.
         """
         self._spoke()
-        self._keys, self._slip = digits[:_MAX_KEYS], False
-        if self._wants_yes_no() and not any(item.when.digits for item in self._transitions()):
+        self._keys, self._slip = digits[:MAX_KEYS], False
+        transitions = self._transitions()
+        if self._wants_yes_no() and not any(item.when.digits for item in transitions):
             if digits in _YES_NO_KEYS:
                 return self.heard(_YES_NO_KEYS[digits])
             self._slip = True
             return None
-        matches = [(item, _key_match(item, self._keys)) for item in self._transitions()]
-        open_ended = (KeyMatch.PARTIAL, KeyMatch.FULL_SO_FAR)
-        more = self._collects_freely() or any(match in open_ended for _, match in matches)
-        if more and (not self._keys.endswith("#") or self._keys == "#"):
-            return None
-        full = next((item for item, match in matches if match is KeyMatch.FULL), None)
-        if full:
-            return self._take(full, {}, self._keys)
-        if self._keys.endswith("#"):
+        verdict = weigh_keys(transitions, self._keys, free=self._collects_freely())
+        if isinstance(verdict, Transition):
+            return self._take(verdict, {}, self._keys)
+        if verdict is Keys.ALL:
             self._keys = self._keys[:-1]
-            begun = (_key_match(item, self._keys) is not KeyMatch.NO for item in self._transitions())
-            if self._keys and (self._collects_freely() or any(begun)):
-                return self.digits_done()
-        self._slip = True
+            return self.digits_done()
+        self._slip = verdict is Keys.SLIP
         return None
 
     @property
@@ -188,9 +155,9 @@ class Flow:
         """No further key came: settle on the keys pressed so far."""
         self._check_listening()
         keys, self._keys, self._slip = self._keys, "", False
-        for item in self._transitions():
-            if _key_match(item, keys) in (KeyMatch.FULL, KeyMatch.FULL_SO_FAR):
-                return self._take(item, {}, keys)
+        item = settled_by(self._transitions(), keys)
+        if item is not None:
+            return self._take(item, {}, keys)
         return (self._otherwise(keys) if self._collects_freely() else None) or self._reprompt()
 
     def silence(self, quiet_ms: int) -> Step:
@@ -208,9 +175,8 @@ class Flow:
             return self._follow(onward)
         turns = self.agent.turns
         if self._idle < len(turns.idle_prompts) and self._quiet_left_ms() > 0:
-            prompt = turns.idle_prompts[self._idle]
             self._idle += 1
-            return self._again((prompt,))
+            return self._again(self._render((turns.idle_prompts[self._idle - 1],)))
         return self._goodbye(turns.idle_goodbye)
 
     # --- what the language model answered ------------------------------------------------------------
@@ -233,7 +199,7 @@ class Flow:
             raise FlowError(f"node {self._at.id!r} collects nothing")
         onward = self._at.onward
         if collect.confirm and self._at.listens:
-            return self._read_back(_Pending(value, onward, {}, ""), collect)
+            return self._read_back(Pending(value, onward, {}, ""), collect)
         self._keep(collect.name, value)
         return None if onward is None else self._follow(onward)
 
@@ -256,7 +222,7 @@ class Flow:
             return self._reprompt()
         if not say and any(action.type == "hangup" for action in node.actions):
             say = self._render((self.agent.failover.apology,))
-        actions = tuple(self._action(item) for item in node.actions)
+        actions = actions_of(node, self.variables)
         listening = node.listens and not node.ends_call
         return Step(node.id, say, actions, self._listen() if listening else None, node.ends_call)
 
@@ -270,14 +236,14 @@ class Flow:
         if self._ended:
             return []
         if not self._started:
-            return self._as_texts([self._render((*self._greeting, *self._at.say))])
-        own = [item for item in self._at.transitions if not item.when.otherwise and self._at.listens]
-        own += [item for item in self._at.transitions if item.when.otherwise]
-        says = [self._say_after(item) for item in own]
-        if self._at.listens:
-            says += self._say_again()
-            says += [self._say_after(item) for item in self.agent.call_flow.transitions]
-        return self._as_texts(says)
+            return as_texts([self._render((*self._greeting, *self._at.say))])
+        turns = self.agent.turns
+        given_up = self._reprompts >= turns.max_reprompts
+        again = [
+            self._render((turns.give_up,)) if given_up else self._reprompt_say(),
+            self._render((idle_text(self.agent, self._idle),)),
+        ]
+        return as_texts(says_after(self.agent, self._at, self.variables, thinks=self._thinks, again=again))
 
     def texts_at(self, node_id: str) -> list[str]:
         """What may be said at a node and right after it, by a call that is there with these variables.
@@ -287,42 +253,16 @@ class Flow:
         """
         self._at, self._started, self._ended = self._node(node_id), True, False
         say = self._render(self._at.say)
-        self._question = _last_question(say[-1]) if say else ""
+        self._question = last_question(say[-1]) if say else ""
         self._ended = self._at.ends_call
         turns = self.agent.turns
         later = (*turns.idle_prompts, turns.idle_goodbye, turns.give_up) if self._at.listens else ()
         texts = (
-            *self._as_texts([say]),
+            *as_texts([say]),
             *self.likely_texts(),
-            *self._as_texts([self._render((text,)) for text in later]),
+            *as_texts([self._render((text,)) for text in later]),
         )
         return list(dict.fromkeys(texts))
-
-    def _say_after(self, item: Transition) -> tuple[str, ...]:
-        """What is said when this transition is taken; nothing when that is not known yet."""
-        if self._thinks and (self._node(item.to).prompt or item.when.intent):
-            return ()
-        say = self._node(item.to).say
-        captured = set(re.compile(item.when.regex).groupindex) if item.when.regex else set()
-        if self._at.collect and item in self._at.transitions:
-            captured.add(self._at.collect.name)
-        if any(name in captured - item.set.keys() for text in say for name in variable_names(text)):
-            return ()
-        return self._render(say, self.variables | item.set)
-
-    def _say_again(self) -> list[tuple[str, ...]]:
-        """What is said to a caller who is not understood, or silent."""
-        turns = self.agent.turns
-        given_up = self._reprompts >= turns.max_reprompts
-        idle = [*turns.idle_prompts, turns.idle_goodbye]
-        return [
-            self._render((turns.give_up,)) if given_up else self._reprompt_say(),
-            self._render((idle[min(self._idle, len(idle) - 1)],)),
-        ]
-
-    @staticmethod
-    def _as_texts(says: list[tuple[str, ...]]) -> list[str]:
-        return list(dict.fromkeys(" ".join(say) for say in says if say))
 
     # --- going on ------------------------------------------------------------------------------------
 
@@ -347,7 +287,7 @@ class Flow:
         self._pending = None
         self._read_backs = 0
         if say := self._render(node.say):
-            self._question = _last_question(say[-1])
+            self._question = last_question(say[-1])
         elif node.prompt:
             self._question = ""
         ask = None
@@ -359,8 +299,8 @@ class Flow:
             return self.unanswered(None)  # never a silent node, whatever is away
         say = self._render(first) + say
         if first and say and not self._question:
-            self._question = _last_question(say[-1])
-        actions = tuple(self._action(item) for item in node.actions)
+            self._question = last_question(say[-1])
+        actions = actions_of(node, self.variables)
         self._ended = node.ends_call
         listening = node.listens and not node.ends_call
         return Step(node.id, say, actions, self._listen() if listening else None, node.ends_call, ask)
@@ -372,11 +312,11 @@ class Flow:
             by_model = self._thinks and self._at.prompt and collect.type in ("text", "name")
             value = None if by_model else self._value(collect, item, said)
             if value and collect.confirm:
-                return self._read_back(_Pending(value, item, captured, ""), collect)
+                return self._read_back(Pending(value, item, captured, ""), collect)
             if value:
                 self._keep(collect.name, value)
-        for name, caught in captured.items():
-            self._keep(name, caught)
+        for name, group in captured.items():
+            self._keep(name, group)
         return self._follow(item)
 
     def _value(self, collect: Collect, item: Transition, said: str) -> str | None:
@@ -384,7 +324,7 @@ class Flow:
         if collect.type == "text" or (collect.type == "date" and self._today is None):
             return said
         if collect.type == "digits":
-            return _fitting_keys(item, said) or None
+            return fitting_keys(item, said) or None
         return parse_answer(collect.type, said, self._today or date.min)
 
     def _keep(self, name: str, value: str) -> None:
@@ -406,45 +346,40 @@ class Flow:
 
     # --- reading back --------------------------------------------------------------------------------
 
-    def _read_back(self, pending: _Pending, collect: Collect) -> Step:
-        if self._read_backs >= _MAX_READ_BACK:
+    def _read_back(self, pending: Pending, collect: Collect) -> Step:
+        if self._read_backs >= MAX_READ_BACK:
             return self._goodbye(self.agent.turns.give_up)
-        if isinstance(collect.confirm, str):
-            as_said = (
-                pending.value
-                if collect.type in ("digits", "phone")
-                else say_back(collect.type, pending.value)
-            )
-            question = render(collect.confirm, self.variables | {collect.name: as_said})
-        else:
-            question = f"I have {say_back(collect.type, pending.value)}. Is that right?"
+        question = question_for(collect, pending.value, self.variables)
         self._pending = replace(pending, question=question)
         self._read_backs += 1
         self._keys = ""
-        return self._again_rendered((question,))
+        return self._again((question,))
 
-    def _heard_back(self, said: str, pending: _Pending) -> Step:
+    def _heard_back(self, said: str, pending: Pending) -> Step:
         for item in self.agent.call_flow.transitions:
-            if (captured := self._captured(item, said)) is not None:
+            if (captured := caught(item, said)) is not None:
                 return self._take(item, captured, said)
         collect = self._at.collect
         assert collect is not None
-        answer = yes_or_no(said)
-        better = correction(collect.type, said, self._today or date.min, pending.value)
-        if answer == "yes" and better in (None, pending.value):
-            self._pending = None
-            self._keep(collect.name, pending.value)
-            for name, caught in pending.captured.items():
-                self._keep(name, caught)
-            if pending.onward is not None:
-                return self._follow(pending.onward)
-            return self._asking(said) or self._reprompt()
-        if better is not None and better != pending.value:
-            return self._read_back(replace(pending, value=better), collect)
-        if answer == "no":
+        reply = weigh_reply(collect, pending.value, said, self._today or date.min)
+        if reply is Reply.RIGHT:
+            return self._confirmed(pending, said)
+        if not isinstance(reply, Reply):
+            return self._read_back(replace(pending, value=reply), collect)
+        if reply is Reply.WRONG:
             self._pending = None
             return (self._asking(said) if self._at.prompt else None) or self._reprompt()
         return self._reprompt()
+
+    def _confirmed(self, pending: Pending, said: str) -> Step:
+        self._pending = None
+        assert self._at.collect is not None
+        self._keep(self._at.collect.name, pending.value)
+        for name, value in pending.captured.items():
+            self._keep(name, value)
+        if pending.onward is not None:
+            return self._follow(pending.onward)
+        return self._asking(said) or self._reprompt()
 
     # --- asking the language model -------------------------------------------------------------------
 
@@ -473,19 +408,13 @@ class Flow:
         if self._reprompts >= turns.max_reprompts:
             return self._goodbye(turns.give_up)
         self._reprompts += 1
-        return self._again_rendered(self._reprompt_say())
+        return self._again(self._reprompt_say())
 
     def _reprompt_say(self) -> tuple[str, ...]:
-        question = self._pending.question if self._pending else self._question
-        if self._at.reprompt and self._pending is None:
-            return self._render((self._at.reprompt,))
-        say = self._render((self.agent.turns.reprompt,))
-        return (*say, question) if question else say
+        read_back = self._pending.question if self._pending else None
+        return reprompt_texts(self.agent, self._at, self._question, read_back, self.variables)
 
-    def _again(self, texts: tuple[str, ...]) -> Step:
-        return self._again_rendered(self._render(texts))
-
-    def _again_rendered(self, say: tuple[str, ...]) -> Step:
+    def _again(self, say: tuple[str, ...]) -> Step:
         return Step(self._at.id, say, (), self._listen(), False)
 
     def _goodbye(self, text: str) -> Step:
@@ -504,25 +433,8 @@ class Flow:
 
     # --- what there is to say, do and wait for -------------------------------------------------------
 
-    def _render(self, texts: tuple[str, ...], variables: Mapping[str, str] | None = None) -> tuple[str, ...]:
-        rendered = (render(text, self.variables if variables is None else variables) for text in texts)
-        return tuple(text for text in rendered if any(char.isalnum() for char in text))
-
-    def _action(self, action: ActionSettings) -> Action:
-        match action.type:
-            case "hangup":
-                return Hangup()
-            case "transfer":
-                to = render(action.to, self.variables)
-                if problem := transfer_target_problem(to):
-                    raise FlowError(f"node {self._at.id!r} cannot transfer the call: {problem}")
-                return Transfer(to)
-            case "dtmf":
-                return SendDtmf(action.digits)
-            case "webhook":
-                return CallWebhook(action.url)
-            case "record":
-                return Record(action.on)
+    def _render(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return render_all(texts, self.variables)
 
     def _transitions(self) -> tuple[Transition, ...]:
         """All but `otherwise`, in the order they are tried."""
@@ -530,104 +442,19 @@ class Flow:
         return self.agent.call_flow.transitions + own
 
     def _listen(self) -> Listen:
-        patterns = _patterns(self._transitions())
-        most = max((pattern.max_keys for pattern in patterns), default=None)
-        if self._collects_freely():
-            most = _MAX_KEYS
-        elif most is None and self._wants_yes_no():
-            most = 1
-        interruptible = True if self._at.interruptible is None else self._at.interruptible
-        return Listen(
-            silence_ms=self._silence_ms(),
-            expects=self._expects(),
-            max_digits=most,
-            interruptible=interruptible and self.agent.turns.barge_in,
+        return listen_for(
+            self.agent,
+            self._at,
+            self._transitions(),
+            confirming=self._pending is not None,
+            quiet_left_ms=self._quiet_left_ms(),
         )
-
-    def _silence_ms(self) -> int:
-        silences = [item.when.silence_ms for item in self._at.transitions if item.when.silence_ms]
-        if silences:
-            return min(silences)
-        return min(self.agent.turns.idle_ms, max(1, self._quiet_left_ms()))
 
     def _quiet_left_ms(self) -> int:
         return self.agent.limits.max_silence_seconds * 1000 - self._quiet_ms
 
     def _wants_yes_no(self) -> bool:
-        """Whether the question is one of yes or no that keys may answer, 1 and 2."""
-        collect = self._at.collect
-        return self._pending is not None or (collect is not None and collect.type == "yes_no")
-
-    def _expects(self) -> Expects:
-        if self._wants_yes_no():
-            return "yes_no"
-        collect = self._at.collect
-        if collect is not None and collect.type in ("phone", "name", "date"):
-            return collect.type
-        most = max((pattern.max_keys for pattern in _patterns(self._at.transitions)), default=0)
-        if most >= _PHONE_KEYS or (self._collects_freely() and most == 0):
-            return "phone"
-        if most >= 2:
-            return "digits"
-        said = [words(word) for item in self._at.transitions for word in item.when.keywords or ()]
-        return "yes_no" if all((word,) in said for word in _YES_NO) else "any"
+        return wants_yes_no(self._at, confirming=self._pending is not None)
 
     def _collects_freely(self) -> bool:
-        """Whether the node takes any digits: it collects them and leaves to `otherwise` what they are."""
-        collect = self._at.collect
-        return (
-            self._pending is None
-            and collect is not None
-            and collect.type in ("digits", "phone", "number")
-            and self._at.onward is not None
-        )
-
-    def _captured(self, item: Transition, said: str) -> dict[str, str] | None:
-        """What the transition catches of the words (maybe nothing) if they meet it; else None."""
-        when = item.when
-        if when.keywords:
-            return {} if has_keyword(words(said), when.keywords) else None
-        if when.regex:
-            return search(when.regex, said)
-        if when.digits:
-            return {} if _fitting_keys(item, said) else None
-        return None
-
-
-def _patterns(transitions: tuple[Transition, ...]) -> list[KeyPattern]:
-    return [KeyPattern.parse(item.when.digits) for item in transitions if item.when.digits]
-
-
-def _key_match(item: Transition, keys: str) -> KeyMatch:
-    return KeyPattern.parse(item.when.digits).match(keys) if item.when.digits else KeyMatch.NO
-
-
-def _all_keys(said: str) -> str:
-    return "".join(spoken_keys(said))
-
-
-def _fitting_keys(item: Transition, said: str) -> str:
-    """The keys in what was said or pressed that the transition asks for (any, if it names none)."""
-    if not item.when.digits:
-        return _all_keys(said)
-    pattern = KeyPattern.parse(item.when.digits)
-    for keys in (*spoken_keys(said), _all_keys(said), said):
-        if pattern.match(keys) in (KeyMatch.FULL, KeyMatch.FULL_SO_FAR):
-            return keys
-    return ""
-
-
-def _is_hold_on(said: str) -> bool:
-    """Whether the caller only asks for time: "No, wait." is no "no"."""
-    return _HOLD_ON.fullmatch(said) is not None
-
-
-def _bare_hold_on(said: str) -> str:
-    found = _HOLD_ON.fullmatch(said)
-    return found.group(1) if found else said
-
-
-def _last_question(text: str) -> str:
-    """The last sentence, or the last that asks something."""
-    sentences = re.split(r"(?<=[.!?])\s+", text)
-    return next((item for item in reversed(sentences) if item.endswith("?")), sentences[-1])
+        return collects_freely(self._at, confirming=self._pending is not None)

@@ -7,7 +7,7 @@ Refuses to know what the texts are for and what time it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 BUILTIN_VARIABLES: Mapping[str, str] = {
@@ -66,6 +66,12 @@ def render(template: str, variables: Mapping[str, str]) -> str:
 
     text = " ".join(_SLOT.sub(fill, template).split())
     return re.sub(r"\s+([,.!?;:])", r"\1", text)
+
+
+def render_all(templates: Iterable[str], variables: Mapping[str, str]) -> tuple[str, ...]:
+    """The texts with their variables filled in; those left without a letter or figure are none."""
+    rendered = (render(template, variables) for template in templates)
+    return tuple(text for text in rendered if any(char.isalnum() for char in text))
 
 
 def spell_digits(value: str) -> str:
