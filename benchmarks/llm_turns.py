@@ -24,7 +24,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
-from backend.calls.conversation import Conversation, LikelyEnd
+from backend.calls.conversation import Conversation
+from backend.calls.events import LikelyEnd
 from backend.calls.ports import LanguageModel, RoutePlan
 from backend.calls.recorder import TurnRecorder
 from backend.calls.route_board import RouteBoard

@@ -10,7 +10,7 @@ from backend.llm.openai import OpenAiModel
 from backend.simulator.llm import LlmStandIn, running
 from backend.simulator.llm_script import LlmScript
 from tests.backend.calls.fakes import agent
-from tests.backend.calls.test_thinking import BYE, HOURS, LLM, ScriptedTools, node, talk, to
+from tests.backend.calls.talking import BYE, HOURS, LLM, ScriptedTools, node, talk, to
 
 FLOW = agent(
     node(
@@ -51,7 +51,7 @@ async def test_the_caller_gets_a_sentence_and_the_call_goes_on(failure: str) -> 
     async with running(LlmStandIn(script)) as url:
         model = OpenAiModel(url, None, "m", first_token_timeout_s=0.4, timeout_s=2.0)
         try:
-            async with talk(FLOW, model, tools=ScriptedTools()) as call:
+            async with talk(FLOW, model=model, tools=ScriptedTools()) as call:
                 await call.heard("You said: (The caller waits for you to speak.)")
                 call.words("When are you open?")
                 await call.heard(ASKED_AGAIN)
@@ -70,7 +70,7 @@ async def test_a_reply_that_breaks_off_is_kept_as_far_as_it_came() -> None:
     async with running(LlmStandIn(script)) as url:
         model = OpenAiModel(url, None, "m")
         try:
-            async with talk(FLOW, model) as call:
+            async with talk(FLOW, model=model) as call:
                 await call.heard("speak.)")
                 call.words("When are you open?")
                 await call.heard("We are open.")

@@ -10,7 +10,7 @@ from typing import Any
 from backend.core.g711 import Codec
 from tests.backend.calls.carrier import CCID, House, house
 from tests.backend.calls.fakes import agent, tone, until
-from tests.backend.calls.test_thinking import BYE, HELLO, HELP, LLM, ScriptedModel, ScriptedTools, node, to
+from tests.backend.calls.talking import BYE, HELLO, HELP, LLM, ScriptedModel, ScriptedTools, node, to
 
 _LOUD = Codec.PCMU.encode(tone(60)[:320])  # 20 ms of it
 URL = "https://crm.example/hook"

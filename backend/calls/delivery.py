@@ -1,0 +1,154 @@
+"""How words get to the caller: spoken until they are heard or something cuts them, and on record either way.
+
+Decides whether a sound of the caller's interrupts. Does not decide what is said, nor what comes next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+
+from backend.calls.account import Account, AgentTurn
+from backend.calls.events import Event, Inbox, KeyPressed, LineLost, cuts
+from backend.calls.speaker import Speaker, Utterance
+from backend.core.backchannel import answers, has_asked
+from backend.core.flow import Flow
+from backend.core.sentences import pieces
+from backend.core.steps import Expects, Step
+from backend.core.turns import BargeIn, TurnEnded
+
+
+class Delivery:
+    """One call's words on their way out."""
+
+    def __init__(self, flow: Flow, speaker: Speaker, inbox: Inbox, account: Account) -> None:
+        """`flow` is asked where the call is, and nothing else."""
+        self.cut: Utterance | None = None
+        """What a caller's sound interrupted, until it proves to be words."""
+        self._early: tuple[TurnEnded, str, bool] | None = None
+        self._flow, self._speaker, self._inbox, self._account = flow, speaker, inbox, account
+
+    async def utter(
+        self,
+        speech_work: Coroutine[None, None, Utterance],
+        step: Step | None,
+        turn: AgentTurn,
+        *,
+        interruptible: bool,
+        unsaid: Callable[[], str] = str,
+    ) -> tuple[Utterance, Event | None]:
+        """Speak to the end or until an event cuts it. It is recorded however it ends: the caller may hang up,
+        or the voice fail, in the middle of a word. `unsaid`: what was meant to follow when it was cut."""
+        before = self._speaker.last
+        speech = asyncio.create_task(speech_work, name="say")
+        try:
+            expects: Expects = step.listen.expects if step is not None and step.listen is not None else "any"
+            asks = step is not None and step.ask is not None
+            cut_by = await self._attend(speech, expects, interruptible=interruptible, asks=asks)
+            return await speech, cut_by
+        finally:
+            speech.cancel()
+            await asyncio.wait([speech])
+            if not speech.cancelled():
+                speech.exception()  # raised above already, unless we were cancelled ourselves
+            if (said := self._speaker.last) is not None and said is not before:
+                if said.interrupted:
+                    said.text = f"{said.text} {unsaid()}".strip()
+                self._account.agent(turn, said, step.node_id if step else None)
+
+    async def last(self, speech: Callable[[], Awaitable[Utterance]]) -> None:
+        """What is said after the end of the talk, and recorded. Raises SpeechError."""
+        turn, before = self._account.aside(), self._speaker.last
+        try:
+            await speech()
+        finally:
+            if (said := self._speaker.last) is not None and said is not before:
+                self._account.agent(turn, said, None)
+
+    async def asides(self) -> None:
+        """Say what others asked to be said. A caller who interrupts is heard first; the rest waits."""
+        while self._inbox.asides:
+            await self.line_restored()
+            request = self._inbox.asides.popleft()
+            utterance, cut_by = await self.utter(
+                self._speaker.say(request.text), None, self._account.aside(), interruptible=True
+            )
+            if utterance.interrupted and isinstance(cut_by, LineLost):
+                self._inbox.asides.appendleft(request)
+            elif utterance.interrupted and isinstance(cut_by, BargeIn | KeyPressed):
+                return
+
+    async def line_restored(self) -> None:
+        """Wait until there is a line to speak on."""
+        while not self._inbox.line_up:
+            event = await self._inbox.next()
+            if isinstance(event, TurnEnded):
+                self._account.caller(event)
+
+    def take_cut(self) -> Utterance | None:
+        """What a sound interrupted; from now on it is the asker's affair."""
+        cut, self.cut = self.cut, None
+        return cut
+
+    def take_early(self) -> tuple[TurnEnded, str, bool] | None:
+        """What the caller said while we went on speaking, the node, and whether its question was begun."""
+        early, self._early = self._early, None
+        return early
+
+    async def _attend(
+        self, speech: asyncio.Task[Utterance], expects: Expects, *, interruptible: bool, asks: bool
+    ) -> Event | None:
+        """Follow events while we speak; the one that cut us short, if any.
+
+        At a sound of the caller's we fall silent and hold what is unsaid, until it proves to be words, or
+        nothing: a cough, a door, "uh-huh".
+        """
+        held: BargeIn | None = None
+        while (event := await self._inbox.next(unless=speech)) is not None:
+            if isinstance(event, BargeIn) and interruptible and await self._speaker.hold():
+                held = event
+                continue
+            if isinstance(event, TurnEnded) and held is not None:
+                if not self._leaves_us_the_floor(event, expects):
+                    self._inbox.hand_back(event)  # to be answered when we listen
+                    await self._speaker.interrupt()
+                    return held
+                self._speaker.resume()
+                held = None
+            if isinstance(event, TurnEnded):
+                self._account.caller(event)
+            supersedes = asks and interruptible and self._supersedes(event)
+            if supersedes or cuts(event, interruptible=interruptible):
+                await self._speaker.interrupt()
+                return event
+            if isinstance(event, TurnEnded) and event.text and not event.aside:
+                self._keep_early(event)
+        return None
+
+    def _keep_early(self, ended: TurnEnded) -> None:
+        script = self._speaker.last.text if self._speaker.speaking and self._speaker.last else ""
+        asked = has_asked(self._speaker.heard_so_far, script) if script else False
+        self._early = ended, self._flow.node_id, asked
+
+    def _leaves_us_the_floor(self, ended: TurnEnded, expects: Expects) -> bool:
+        if not ended.text:
+            return True
+        said = self._speaker.last
+        script, heard = said.text if said else "", self._speaker.heard_so_far
+        return ended.aside and not answers(ended.text, expects, heard, script)
+
+    def _supersedes(self, event: Event) -> bool:
+        """Whether the caller said something more while the language model was still looking for words."""
+        return isinstance(event, TurnEnded) and bool(event.text) and not self._speaker.speaking
+
+
+def rest_of(step: Step, utterance: Utterance) -> Step | None:
+    """The step with what was not heard yet, from the start of the sentence where it was cut."""
+    heard = len(utterance.heard_text.split())
+    script = [piece.text for piece in pieces(utterance.text)]
+    for number, text in enumerate(script):
+        heard -= len(text.split())
+        if heard < 0:
+            return replace(step, say=tuple(script[number:]), ask=None)
+    return None
