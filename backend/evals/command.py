@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -19,9 +19,11 @@ from backend.core.agent import Agent
 from backend.errors import BackendError, ConfigError
 from backend.evals.junit import junit
 from backend.evals.mind import mind_of, mind_settings, player_of
+from backend.evals.played_call import no_player
 from backend.evals.results import Attempt, SuiteResult, all_passed
 from backend.evals.runner import Job, Run
 from backend.evals.suite import Case, Mode, Suite, SuiteError, load_suite
+from backend.evals.text_call import no_mind
 from backend.settings import Settings
 
 INTERRUPTED = 130
@@ -82,12 +84,6 @@ def choose(options: EvalOptions, find_agent: Callable[[str], Agent]) -> list[Job
             jobs.append(Job(suite, str(path), find_agent(options.agent or suite.agent), cases))
             _must_have_models(jobs[-1])
     if not jobs:
-        if options.mode == "audio" and any(
-            case.played_by is not None and _fits(suite, case, replace(options, mode="text"))
-            for _, suite in suites
-            for case in suite.cases
-        ):
-            raise SuiteError("callers played by a language model call in writing only: leave --audio out")
         known = ", ".join(case.id for _, suite in suites for case in suite.cases)
         raise SuiteError(f"no case fits; known are {known}")
     return jobs
@@ -130,16 +126,16 @@ def _fits(suite: Suite, case: Case, options: EvalOptions) -> bool:
 
 
 def _hold(run: Run, options: EvalOptions, settings: tuple[Settings, Mapping[str, str]] | None) -> None:
+    open_player = no_player if settings is None else player_of(*settings)
     if options.mode == "text":
-        if settings is None:
-            run.in_text()
-        else:
-            run.in_text(mind_of(*settings), player_of(*settings))
+        run.in_text(no_mind if settings is None else mind_of(*settings), open_player)
         return
     further = {} if settings is None else mind_settings(*settings)
     with _run_dir(options) as run_dir:
         try:
-            work = run.in_audio(run_dir, options.agents_dir, at_once=options.at_once, settings=further)
+            work = run.in_audio(
+                run_dir, options.agents_dir, open_player, at_once=options.at_once, settings=further
+            )
             asyncio.run(work)
         except BaseExceptionGroup as group:
             raise _first(group) from group

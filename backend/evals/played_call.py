@@ -1,42 +1,56 @@
-"""One call in writing whose caller is played by a language model: who speaks when, and when it is enough.
+"""A call whose caller is played by a language model: who speaks when, and when it is enough.
 
-The call's time stands still while the caller's model thinks. Knows nothing of expectations.
+Knows the line as a telephone alone: not whether words are written or spoken there. Knows nothing of
+expectations.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
-from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from backend.calls.ports import LanguageModel
 from backend.core.agent import Agent
-from backend.core.g711 import Codec
-from backend.core.llm import TextDelta, ToolCall
-from backend.core.records import Direction
+from backend.core.llm import TextDelta, ToolCall, Usage
 from backend.errors import BackendError, LlmError
-from backend.evals.apart import Apart
-from backend.evals.leaping import LeapingLoop
-from backend.evals.memory import MemoryCall
-from backend.evals.played import TOOLS, HangUp, Move, Press, Role, Say, Wait, plain
+from backend.evals.played import TOOLS, HangUp, Move, Role, Wait
 from backend.evals.suite import PlayedBy
-from backend.evals.text_call import OpenMind, hold_text, no_mind
-from backend.evals.written import utterance
-from backend.simulator.call_run import Evidence
-from backend.simulator.caller import KEY_GAP_MS
-from backend.simulator.orders import Plan
-from backend.simulator.script import LISTENER
 
+T = TypeVar("T")
 OpenPlayer = Callable[[Agent, PlayedBy], LanguageModel]
 """Makes the model that plays a case's caller, closed after the call. Raises BackendError."""
 
-_TICK_S = 0.02
-_QUIET_S = 0.8  # after the agent's words it is the caller's turn
+QUIET_S = 0.8  # after the agent's words it is the caller's turn
 _PATIENCE_S = 6.0  # and also when for so long nobody spoke
-_SHORTEST = 8  # characters: a shorter sound would be no speech
 _TRIES = 3
+_CHARACTERS_A_TOKEN = 4  # where the server does not tell: English, roughly
+
+
+class PlayerError(BackendError):
+    """The caller's model failed. This says nothing of the agent."""
+
+
+class Phone(Protocol):
+    """The caller's end of a call."""
+
+    async def listen(self, patience_s: float) -> str | None:
+        """What the agent said, once it has been quiet for QUIET_S; "": nobody spoke for `patience_s`; None:
+        the call is over."""
+        ...
+
+    async def spoken_meanwhile(self) -> bool:
+        """Whether the agent speaks again, though it was the caller's turn."""
+        ...
+
+    async def do(self, move: Move) -> None:
+        """Do it to its end, unless the call is over."""
+        ...
+
+    async def apart(self, work: Coroutine[Any, Any, T]) -> T:
+        """Its result, however long it takes: it is no part of the call."""
+        ...
 
 
 def no_player(agent: Agent, played_by: PlayedBy) -> LanguageModel:
@@ -44,113 +58,94 @@ def no_player(agent: Agent, played_by: PlayedBy) -> LanguageModel:
     raise PlayerError("there is no language model to play the caller")
 
 
-class PlayerError(BackendError):
-    """The caller's model failed. This says nothing of the agent."""
+async def play(phone: Phone, played_by: PlayedBy, player: LanguageModel) -> dict[str, Any]:
+    """Play the caller until the call is over. → what the call's record says of it: `goal`, `unfinished` (why
+    the caller gave up; "": they did not), `turns`, `requests` and `tokens`. Raises PlayerError.
+    """
+    playing = _Playing(phone, played_by, player)
+    unfinished = await playing.to_its_end()
+    return {
+        "played_by": {
+            "goal": played_by.goal,
+            "unfinished": unfinished,
+            "turns": playing.turns,
+            "requests": playing.requests,
+            "tokens": playing.tokens,
+        }
+    }
 
 
-def run_played(
-    agent: Agent,
-    played_by: PlayedBy,
-    open_player: OpenPlayer,
-    direction: Direction,
-    variables: Mapping[str, str],
-    open_mind: OpenMind = no_mind,
-) -> Evidence:
-    """Hold the call to its end. Raises PlayerError, and as `run_text`. The call's record also has
-    `played_by`: the goal, and why the caller gave up, if they did."""
-    player = open_player(agent, played_by)
-    with Apart() as apart:
-        played = _Played(played_by, player, apart)
-
-        async def during(call: MemoryCall) -> dict[str, Any]:
-            try:
-                unfinished = await played.play(call)
-            finally:
-                await apart.done(player.aclose())
-            return {"played_by": {"goal": played_by.goal, "unfinished": unfinished}}
-
-        return hold_text(agent, Plan(LISTENER, {}, Codec.PCMU), direction, variables, open_mind, during)
-
-
-class _Played:
-    def __init__(self, played_by: PlayedBy, player: LanguageModel, apart: Apart) -> None:
-        self._max_turns, self._player, self._apart = played_by.max_turns, player, apart
+class _Playing:
+    def __init__(self, phone: Phone, played_by: PlayedBy, player: LanguageModel) -> None:
+        self._phone, self._bounds, self._player = phone, played_by, player
         self._role = Role(played_by)
-        self._seen = 0
+        self.turns = self.requests = self.tokens = 0
 
-    async def play(self, call: MemoryCall) -> str:
-        """Until the call is over. → why the caller gave up; "": they did not."""
+    async def to_its_end(self) -> str:
+        """→ why the caller gave up; "": they did not."""
+        seconds = self._bounds.max_seconds
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                unfinished = await self._turns()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            unfinished = f"after {seconds:g} s the call was not over (max_seconds)"
+        if unfinished:
+            await self._phone.do(HangUp())
+        return unfinished
+
+    async def _turns(self) -> str:
         patience_s = _PATIENCE_S
-        for _ in range(self._max_turns):
-            heard = await self._listen(call, patience_s)
+        while True:
+            heard = await self._phone.listen(patience_s)
             if heard is None:
                 return ""
-            patience_s = _PATIENCE_S
+            if self.turns >= self._bounds.max_turns:
+                return f"after {self.turns} turns of the caller (max_turns) the call was not over"
+            if self.tokens >= self._bounds.max_tokens:
+                return f"after {self.tokens} tokens of the caller (max_tokens) the call was not over"
+            self.turns += 1
             self._role.hears(heard)
-            for move in await self._apart.done(self._next()):
+            patience_s = _PATIENCE_S
+            for move in await self._moves():
                 if isinstance(move, Wait):
                     patience_s = move.seconds
-                await _do(call, move)
-        if await self._listen(call, patience_s) is None:
-            return ""
-        await _do(call, HangUp())
-        return f"after {self._max_turns} turns of the caller (max_turns) the call was not over"
+                await self._phone.do(move)
 
-    async def _listen(self, call: MemoryCall, patience_s: float) -> str | None:
-        """What the agent said, once it is the caller's turn; None: the call is over."""
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, LeapingLoop)
-        line = call.sim.conversation.line
-        heard: list[str] = []
-        since_s = loop.time()
-        while call.sim.state != "ended":
-            await asyncio.sleep(_TICK_S)
-            for event in call.events.after(self._seen):
-                self._seen = int(event["seq"])
-                if event["kind"] == "agent_speech":
-                    heard.append(str(event["data"]["text"]))
-            speaking = line.caller_speaking or line.queue.queued_ms or line.announcing
-            if call.sim.state == "ringing" or speaking or loop.waits:
-                since_s = loop.time()
-            if loop.time() - since_s >= (_QUIET_S if heard else patience_s):
-                return " ".join(heard)
-        return None
-
-    async def _next(self) -> list[Move]:
-        """What the model wants to do. Raises PlayerError."""
+    async def _moves(self) -> list[Move]:
+        """What the caller does; [] when the agent went on speaking meanwhile: it is heard out first.
+        Raises PlayerError."""
         for _ in range(_TRIES):
-            words: list[str] = []
-            calls: list[ToolCall] = []
-            try:
-                async with aclosing(self._player.reply(self._role.messages, TOOLS)) as events:
-                    async for event in events:
-                        if isinstance(event, TextDelta):
-                            words.append(event.text)
-                        elif isinstance(event, ToolCall):
-                            calls.append(event)
-            except LlmError as error:
-                raise PlayerError(_FAILED.format(error)) from error
-            if moves := self._role.replied("".join(words), calls):
+            words, calls = await self._phone.apart(self._ask())
+            if await self._phone.spoken_meanwhile():
+                return []
+            if moves := self._role.replied(words, calls):
                 return moves
         raise PlayerError(_FAILED.format(f"{_TRIES} times it replied with nothing that a caller can do"))
 
+    async def _ask(self) -> tuple[str, list[ToolCall]]:
+        """The model's reply. Raises PlayerError."""
+        words: list[str] = []
+        calls: list[ToolCall] = []
+        told: int | None = None
+        messages = self._role.messages
+        try:
+            async with aclosing(self._player.reply(messages, TOOLS)) as events:
+                async for event in events:
+                    match event:
+                        case TextDelta(text):
+                            words.append(text)
+                        case ToolCall():
+                            calls.append(event)
+                        case Usage(prompt_tokens=prompt, completion_tokens=completion):
+                            told = prompt + completion
+        except LlmError as error:
+            raise PlayerError(_FAILED.format(error)) from error
+        written = [*words, *(message.text for message in messages), *(call.arguments for call in calls)]
+        self.requests += 1
+        self.tokens += sum(map(len, written)) // _CHARACTERS_A_TOKEN if told is None else told
+        return "".join(words), calls
+
 
 _FAILED = "the model that plays the caller failed, which says nothing of the agent: {}"
-
-
-async def _do(call: MemoryCall, move: Move) -> None:
-    """Do it, unless the call is over."""
-    line = call.sim.conversation.line
-    match move:
-        case Say(text):
-            written = utterance(plain(text).ljust(_SHORTEST))
-            line.say(replace(written, text=text))
-            while line.caller_speaking and call.sim.state != "ended":  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(_TICK_S)
-        case Press(keys):
-            for key in keys:
-                if call.sim.state != "ended":
-                    call.sim.conversation.press(key)
-                    await asyncio.sleep(KEY_GAP_MS / 1000)
-        case HangUp() if call.sim.state != "ended":
-            call.sim.end_by_caller()

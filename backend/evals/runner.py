@@ -8,18 +8,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from backend.core.agent import Agent
 from backend.core.records import Direction
 from backend.errors import BackendError
-from backend.evals.played_call import OpenPlayer, PlayerError, no_player, run_played
+from backend.evals.played_audio import play_aloud
+from backend.evals.played_call import OpenPlayer, PlayerError, no_player
+from backend.evals.played_text import run_played_text
 from backend.evals.results import Attempt, CaseResult, SuiteResult
 from backend.evals.suite import Case, Mode, Suite
 from backend.evals.text_call import OpenMind, no_mind, run_text
 from backend.evals.verdicts import call_report, judge_call
-from backend.simulator.call_run import Evidence, run_inbound, run_outbound
+from backend.simulator.call_run import During, Evidence, run_inbound, run_outbound
 from backend.simulator.stack import Stack, StackConfig, StackError
 
 _ANYBODY = "+15550100077"
@@ -79,21 +83,22 @@ class Run:
                     try:
                         evidence = _text_call(running.job, case, open_mind, open_player)
                     except BackendError as error:
-                        attempt = Attempt(
-                            number,
-                            time.monotonic() - began_s,
-                            problem=str(error),
-                            blameless=isinstance(error, PlayerError),
-                        )
+                        attempt = _not_held(number, error, time.monotonic() - began_s)
                     else:
                         attempt = self._judged(case, number, evidence, time.monotonic() - began_s)
                     self._keep(running, case, attempt)
 
     async def in_audio(
-        self, run_dir: Path, agents_dir: Path, *, at_once: int, settings: Mapping[str, str]
+        self,
+        run_dir: Path,
+        agents_dir: Path,
+        open_player: OpenPlayer = no_player,
+        *,
+        at_once: int,
+        settings: Mapping[str, str],
     ) -> None:
-        """Every case through the real processes, `at_once` calls side by side. `settings`: the backend's
-        own, beyond those it needs. Raises StackError."""
+        """Every case through the real processes, `at_once` calls side by side. `open_player`: as `in_text`.
+        `settings`: the backend's own, beyond those it needs. Raises StackError."""
         places, dialling = asyncio.Semaphore(at_once), asyncio.Lock()
         config = StackConfig(run_dir=run_dir, agents_dir=agents_dir, settings=settings)
         async with Stack(config) as stack:
@@ -102,11 +107,11 @@ class Run:
                 async with places:
                     began_s = time.monotonic()
                     try:
-                        evidence = await _audio_call(stack, running.job, case, dialling)
+                        evidence = await _audio_call(stack, running.job, case, open_player, dialling)
                     except StackError:
                         raise
                     except BackendError as error:
-                        attempt = Attempt(number, time.monotonic() - began_s, problem=str(error))
+                        attempt = _not_held(number, error, time.monotonic() - began_s)
                     else:
                         attempt = self._judged(case, number, evidence, time.monotonic() - began_s)
                     self._keep(running, case, attempt)
@@ -131,6 +136,10 @@ class Run:
         self._told(running.job, case, attempt)
 
 
+def _not_held(number: int, error: BackendError, took_s: float) -> Attempt:
+    return Attempt(number, took_s, problem=str(error), blameless=isinstance(error, PlayerError))
+
+
 def _outbound(agent: Agent, case: Case) -> bool:
     return not agent.phone_numbers if case.outbound is None else case.outbound
 
@@ -138,22 +147,38 @@ def _outbound(agent: Agent, case: Case) -> bool:
 def _text_call(job: Job, case: Case, open_mind: OpenMind, open_player: OpenPlayer) -> Evidence:
     direction: Direction = "outbound" if _outbound(job.agent, case) else "inbound"
     if case.played_by is not None:
-        return run_played(job.agent, case.played_by, open_player, direction, case.variables, open_mind)
+        return run_played_text(job.agent, case.played_by, open_player, direction, case.variables, open_mind)
     return run_text(job.agent, case.script, direction, case.variables, open_mind)
 
 
-async def _audio_call(stack: Stack, job: Job, case: Case, dialling: asyncio.Lock) -> Evidence:
+async def _audio_call(
+    stack: Stack, job: Job, case: Case, open_player: OpenPlayer, dialling: asyncio.Lock
+) -> Evidence:
+    async with AsyncExitStack() as exit_stack:
+        during: During | None = None
+        if (played_by := case.played_by) is not None:
+            player = open_player(job.agent, played_by)
+            exit_stack.push_async_callback(player.aclose)
+            during = partial(
+                play_aloud, stack, played_by=played_by, player=player, noise_db=case.line.noise_db
+            )
+        return await _held_aloud(stack, job, case, during, dialling)
+
+
+async def _held_aloud(
+    stack: Stack, job: Job, case: Case, during: During | None, dialling: asyncio.Lock
+) -> Evidence:
     network = {"lose": case.line.lose, "shuffle": case.line.shuffle}
     if _outbound(job.agent, case):
         # Whoever answers first gets the script laid out first: one dial at a time.
         async with dialling:
             return await run_outbound(
                 stack, agent_id=job.agent.id, to=_ANYBODY, variables=case.variables,
-                script=case.script_document(), codec=case.line.codec, network=network,
+                script=case.script_document(), codec=case.line.codec, network=network, during=during,
             )  # fmt: skip
     if not job.agent.phone_numbers:
         raise BackendError(f"agent {job.agent.name} has no phone number that could be called")
     return await run_inbound(
         stack, to=job.agent.phone_numbers[0], from_number=_ANYBODY, script=case.script_document(),
-        codec=case.line.codec, network=network,
+        codec=case.line.codec, network=network, during=during,
     )  # fmt: skip

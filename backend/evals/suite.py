@@ -79,7 +79,7 @@ class Expect(_Part):
 
 
 class PlayedBy(_Part):
-    """A language model plays the caller. In writing only."""
+    """A language model plays the caller."""
 
     goal: str = Field(
         min_length=1, max_length=4_000, description="Who the caller is and what they want: `You are Maria …`."
@@ -94,6 +94,14 @@ class PlayedBy(_Part):
     temperature: float | None = Field(default=None, ge=0, le=2)
     max_turns: int = Field(
         default=12, ge=1, le=100, description="So often the caller does something; then the case has failed."
+    )
+    max_seconds: float = Field(
+        default=180, gt=0, le=280, description="The call is no longer; then the case has failed."
+    )
+    max_tokens: int = Field(
+        default=50_000,
+        ge=1,
+        description="Of all requests of a call, prompts included; beyond that the case has failed.",
     )
     timeout_ms: int = Field(default=30_000, ge=500, le=120_000, description="Longest wait for one reply.")
 
@@ -121,19 +129,10 @@ class Case(_Part):
 
     _script: Script = PrivateAttr(default_factory=Script)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _played_in_writing(cls, document: Any) -> Any:
-        if isinstance(document, Mapping) and document.get("played_by") is not None:
-            return {"modes": ("text",), **document}
-        return document
-
     @model_validator(mode="after")
     def _checked(self) -> Case:
         if self.played_by is not None and self.steps:
             raise ValueError("give steps or played_by, not both")
-        if self.played_by is not None and "audio" in self.modes:
-            raise ValueError("modes: a caller played by a language model is held in writing only")
         try:
             self._script = parse_script(self.script_document())
         except ScriptError as error:

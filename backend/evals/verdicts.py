@@ -80,13 +80,15 @@ class _Found:
 def _always(found: _Found, expect: Expect) -> Iterator[Judgement]:
     state = str(found.call["state"])
     yield Judgement("the call ends", "ended", state, state == "ended")
-    failed = [str(data["reason"]) for data in found.of("script_failed")]
     played: Mapping[str, Any] = found.call.get("played_by") or {}
-    if played.get("unfinished"):
-        failed.append(str(played["unfinished"]))
-    yield Judgement(
-        "the caller gets through the script", "all steps", "; ".join(failed) or "all steps", not failed
-    )
+    if played:
+        why, cost = str(played["unfinished"]), f"{played['turns']} turns, {played['tokens']} tokens"
+        yield Judgement("the played caller comes to an end", "within its bounds", why or cost, not why)
+    else:
+        failed = [str(data["reason"]) for data in found.of("script_failed")]
+        yield Judgement(
+            "the caller gets through the script", "all steps", "; ".join(failed) or "all steps", not failed
+        )
     if not expect.error:
         error = found.call.get("error")
         yield Judgement("the backend reports no problem", "none", str(error or "none"), not error)

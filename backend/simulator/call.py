@@ -20,8 +20,10 @@ from typing import Any, Literal, Protocol
 from backend.errors import SpeechError
 from backend.simulator import refusal
 from backend.simulator.billing import SIP_CAUSES, call_cost
+from backend.simulator.caller import KEY_GAP_MS
 from backend.simulator.conversation import Activity, Conversation, Leg, Transcriber
 from backend.simulator.eventlog import EventLog
+from backend.simulator.line import Utterance
 from backend.simulator.media_leg import MediaFaults, MediaLeg, StreamFailed
 from backend.simulator.media_wire import BadFrame, ClearQueue, Command, PlayAudio, PlayMark, StreamFacts
 from backend.simulator.orders import CallTimes, Order, Plan, StreamOrder, TranscriptionOrder
@@ -354,6 +356,16 @@ class SimCall:
         self._must_live()
         self._end("caller", "normal_clearing" if self.state == "answered" else "originator_cancel")
 
+    def say_by_caller(self, utterance: Utterance) -> None:
+        """The person says this now, whatever the script says. Raises Refusal when there is no line."""
+        self._must_talk()
+        self.conversation.say(utterance)
+
+    def press_by_caller(self, digits: str) -> None:
+        """The person presses keys from now on. Raises Refusal when there is no line."""
+        self._must_talk()
+        self._spawn(self._press(digits), "keys")
+
     def cut(self) -> None:
         """The process ends, and the call with it."""
         self._end("carrier", "unspecified")
@@ -436,6 +448,12 @@ class SimCall:
                     self.conversation.line.hush()
             # Telnyx has no word of its own for one that was stopped.
             self._tell("call.speak.ended", status="call_hangup" if self._ended.is_set() else "completed")
+
+    async def _press(self, digits: str) -> None:
+        for digit in digits:
+            self.conversation.press(digit)
+            if await self._happens(self._ended, KEY_GAP_MS / 1000):
+                return
 
     async def _bridge(self, leg: dict[str, Any]) -> None:
         self._tell("call.initiated", leg, direction="outgoing", state="bridging")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -38,6 +38,9 @@ class Moment:
 
 
 Listener = Callable[[Moment], None]
+During = Callable[[str], Awaitable[Mapping[str, Any]]]
+"""Takes part in a call, named by its call_control_id, until it is over; what it gives is added to the
+backend's record. When it fails it must end the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +61,22 @@ async def run_inbound(
     codec: str = "PCMU",
     network: Mapping[str, float] | None = None,
     listener: Listener | None = None,
+    during: During | None = None,
 ) -> Evidence:
-    """Somebody calls `to` and plays the script. Raises CallRunError, and StackError when a process dies.
+    """Somebody calls `to` and plays the script. Raises CallRunError, StackError when a process dies, and what
+    `during` raises.
 
     `network`: chances that a frame of the caller's is lost (`lose`) or overtaken (`shuffle`).
     """
 
     async def placed() -> str:
         order = {"to": to, "from": from_number, "script": script, "codec": codec, "network": network}
-        reply = await _json(
+        reply = await json_of(
             stack.carrier.post("/sim/calls", json=order), "the stand-in did not place the call"
         )
         return str(reply["call_control_id"])
 
-    return await _run(stack, placed, listener)
+    return await _run(stack, placed, listener, during)
 
 
 async def run_outbound(
@@ -84,14 +89,15 @@ async def run_outbound(
     codec: str = "PCMU",
     network: Mapping[str, float] | None = None,
     listener: Listener | None = None,
+    during: During | None = None,
 ) -> Evidence:
     """The agent calls `to`, where the script picks up. Raises as `run_inbound` does."""
 
     async def placed() -> str:
         answering = {"script": script, "codec": codec, "network": network}
-        await _json(stack.carrier.post("/sim/answering", json=answering), "nobody would answer the call")
+        await json_of(stack.carrier.post("/sim/answering", json=answering), "nobody would answer the call")
         order = {"agent_id": agent_id, "to": to, "variables": variables}
-        call = await _json(
+        call = await json_of(
             stack.backend.post("/api/v1/calls", json=order), "the backend did not place the call"
         )
         async with _deadline(_SETTLE_S, "the backend did not dial"):
@@ -99,20 +105,26 @@ async def run_outbound(
                 if call.get("error"):
                     raise CallRunError(f"the backend did not dial: {call['error']}")
                 await asyncio.sleep(_POLL_S)
-                call = await _json(stack.backend.get(f"/api/v1/calls/{call['id']}"), "the call was lost")
+                call = await json_of(stack.backend.get(f"/api/v1/calls/{call['id']}"), "the call was lost")
         return str(call["call_control_id"])
 
-    return await _run(stack, placed, listener)
+    return await _run(stack, placed, listener, during)
 
 
 async def _run(
-    stack: Stack, place: Callable[[], Coroutine[Any, Any, str]], listener: Listener | None
+    stack: Stack,
+    place: Callable[[], Coroutine[Any, Any, str]],
+    listener: Listener | None,
+    during: During | None,
 ) -> Evidence:
     """Place and follow, unless a process dies first: then its last words matter more than ours."""
 
     async def call() -> Evidence:
-        after = (await _json(stack.carrier.get("/sim/events", params={"wait_s": 0}), "no events"))["next"]
-        return await _follow(stack, await place(), int(after), listener or (lambda _: None))
+        after = (await json_of(stack.carrier.get("/sim/events", params={"wait_s": 0}), "no events"))["next"]
+        call_control_id = await place()
+        async with _taking_part(during, call_control_id) as further:
+            evidence = await _follow(stack, call_control_id, int(after), listener or (lambda _: None))
+            return replace(evidence, call={**evidence.call, **await further})
 
     calling = asyncio.create_task(call(), name="call")
     watching = asyncio.create_task(stack.watch(), name="watch")
@@ -127,17 +139,34 @@ async def _run(
         await asyncio.wait([calling, watching])
 
 
+@asynccontextmanager
+async def _taking_part(
+    during: During | None, call_control_id: str
+) -> AsyncIterator[asyncio.Future[Mapping[str, Any]]]:
+    """Runs it beside the call, and not longer."""
+
+    async def part() -> Mapping[str, Any]:
+        return {} if during is None else await during(call_control_id)
+
+    task = asyncio.create_task(part(), name="part in the call")
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 async def _follow(stack: Stack, call_control_id: str, after: int, listener: Listener) -> Evidence:
     turns_told = 0
     async with _deadline(LONGEST_CALL_S, "the call did not end"):
         ended = False
         while not ended:
-            line = await _json(
+            line = await json_of(
                 stack.carrier.get(f"/sim/calls/{call_control_id}"), "the stand-in lost the call"
             )
             ended = line["state"] == "ended"
             params: dict[str, float] = {"after": after, "wait_s": 0 if ended else 1}
-            news = await _json(stack.carrier.get("/sim/events", params=params), "no events")
+            news = await json_of(stack.carrier.get("/sim/events", params=params), "no events")
             after = int(news["next"])
             mine = [event for event in news["events"] if event["call_control_id"] == call_control_id]
             turns_told = await _tell(stack, call_control_id, mine, turns_told, listener)
@@ -170,7 +199,7 @@ async def _ended_call(stack: Stack, call_control_id: str) -> dict[str, Any]:
         async with asyncio.timeout(_SETTLE_S):
             while call.get("state") not in ("ended", "failed"):
                 await asyncio.sleep(_POLL_S if call else 0)
-                call = await _json(
+                call = await json_of(
                     stack.backend.get(f"/api/v1/calls/{call_control_id}"),
                     "the backend does not know the call",
                 )
@@ -180,7 +209,8 @@ async def _ended_call(stack: Stack, call_control_id: str) -> dict[str, Any]:
     return call  # the report says so when it is still not over
 
 
-async def _json(request: Awaitable[httpx.Response], problem: str) -> dict[str, Any]:
+async def json_of(request: Awaitable[httpx.Response], problem: str) -> dict[str, Any]:
+    """The JSON of a reply. Raises CallRunError, which begins with `problem`."""
     document: dict[str, Any] = (await _reply(request, problem)).json()
     return document
 

@@ -83,6 +83,15 @@ class ScriptedCaller:
         """No step is left."""
         return self._at >= len(self._steps)
 
+    def quiet_ms(self, now_ms: float, *, speaking: bool) -> float:
+        """For how long neither side has spoken."""
+        return 0.0 if self._agent_speaking or speaking else now_ms - self._quiet_since_ms
+
+    @property
+    def agent_speaking(self) -> bool:
+        """Whether the agent speaks, as far as the caller hears: pauses of 300 ms end its speech."""
+        return self._agent_speaking
+
     def agent_began(self, start_ms: float) -> None:
         self._agent_speaking = True
         self._speech_starts_ms.append(start_ms)
@@ -120,7 +129,7 @@ class ScriptedCaller:
             case WaitFor():
                 return self._match(step.phrases) or self._late(step.timeout_ms, waited_ms, actions)
             case WaitUntilQuiet():
-                quiet_ms = 0.0 if self._agent_speaking or speaking else now_ms - self._quiet_since_ms
+                quiet_ms = self.quiet_ms(now_ms, speaking=speaking)
                 return quiet_ms >= step.quiet_ms or self._late(step.timeout_ms, waited_ms, actions)
             case Say():
                 return self._say(step, now_ms, speaking, actions)

@@ -19,6 +19,7 @@ from backend.simulator import refusal
 from backend.simulator.call import SimCall, Surroundings
 from backend.simulator.conversation import Transcriber
 from backend.simulator.eventlog import EventLog
+from backend.simulator.line import Utterance
 from backend.simulator.media_leg import MediaFaults
 from backend.simulator.orders import CallTimes, Order, Outcome, Plan
 from backend.simulator.script import LISTENER, Script
@@ -112,6 +113,17 @@ class Carrier:
             webhook_url=self.config.webhook_url,
         )
         return self._place(order, plan)
+
+    async def say(self, call_control_id: str, text: str, *, noise_db: float | None = None) -> Utterance:
+        """A call's person says this, in their own voice, as soon as it is synthesised. → what is said.
+
+        Raises Refusal when there is no line, SpeechError when there is nothing to pronounce.
+        """
+        call = self.call(call_control_id)
+        voice = call.plan.script.voice
+        utterance = await self._voice.say(text, pitch=voice.pitch, speed=voice.speed, noise_db=noise_db)
+        call.say_by_caller(utterance)
+        return utterance
 
     def answer_next(self, plan: Plan) -> int:
         """How the next outbound dial without a plan of its own is answered. → how many are waiting."""

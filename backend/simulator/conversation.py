@@ -75,6 +75,8 @@ class Conversation:
     ) -> None:
         """`activity`: how the caller notices speech, the shared model's unless given."""
         self.line = Line(codec)
+        self.heard: list[str] = []
+        """What the caller's ears made of the agent's speech, stretch by stretch."""
         self._caller = ScriptedCaller(script)
         self._said = said
         self._ears = ears
@@ -87,6 +89,18 @@ class Conversation:
         self._sends_inbound_track = self._sends_outbound_track = False
         self._stream_codec = codec
         self._transferred_at_ms: float | None = None
+        self._listening = 0  # stretches that are still to be recognised
+
+    @property
+    def quiet_ms(self) -> float:
+        """For how long nobody has spoken; 0 also while the last words are still being recognised."""
+        if self._listening:
+            return 0.0
+        return self._caller.quiet_ms(self.line.now_ms, speaking=self.line.caller_speaking)
+
+    def say(self, utterance: Utterance) -> None:
+        """The caller says this now, beside the script; over the agent's words it interrupts."""
+        self.line.say(utterance, interrupting=self._caller.agent_speaking)
 
     def attach(self, leg: Leg, stream_codec: Codec, *, inbound: bool, outbound: bool) -> None:
         """From the next tick on the stream carries the line, in `stream_codec`."""
@@ -179,6 +193,7 @@ class Conversation:
         if self._unrecognised.qsize() >= _MAX_UNRECOGNISED - 1:
             log.error("the caller's ears are overloaded; some of the agent's speech stays unrecognised")
             return
+        self._listening += 1
         self._unrecognised.put_nowait(found)
 
     async def _recognise(self) -> None:
@@ -191,7 +206,9 @@ class Conversation:
                 text = ""
             data = {"start_ms": speech.start_ms, "end_ms": speech.end_ms, "text": text}
             self._on_event(LineEvent(speech.start_ms, "agent_speech", data))
+            self.heard.append(text)
             self._caller.heard(text, speech.end_ms)
+            self._listening -= 1
 
     def _is_done_after_transfer(self) -> bool:
         return (

@@ -11,6 +11,7 @@ from backend.core.g711 import Codec
 from backend.simulator.call import SimCall
 from backend.simulator.carrier import Carrier
 from backend.simulator.media_leg import MediaFaults
+from backend.simulator.playqueue import SAMPLES_PER_MS
 from backend.simulator.script import parse_script
 
 _Number = Annotated[str, Field(pattern=r"^(\+[1-9]\d{6,14}|sips?:\S+)$")]
@@ -51,6 +52,23 @@ class Answering(BaseModel):
     outcome: Literal["answer", "busy", "no_answer"] = "answer"
     answer_after_ms: int | None = Field(default=None, ge=0, le=600_000)
     network: Network | None = None
+
+
+class Saying(BaseModel):
+    """The caller says something, beside their script."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(min_length=1, max_length=1_000)
+    noise_db: float | None = Field(default=None, ge=-60, le=0)
+
+
+class Pressing(BaseModel):
+    """The caller presses keys, beside their script."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    digits: str = Field(min_length=1, max_length=64, pattern=r"^[0-9*#A-D]+$")
 
 
 def sim_router(carrier: Carrier) -> APIRouter:
@@ -99,6 +117,29 @@ def sim_router(carrier: Carrier) -> APIRouter:
     @router.get("/calls/{call_control_id}/audio.wav")
     async def audio(call_control_id: str) -> Response:
         return Response(carrier.call(call_control_id).conversation.line.wav(), media_type="audio/wav")
+
+    @router.get("/calls/{call_control_id}/line")
+    async def line(call_control_id: str, after: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
+        call = carrier.call(call_control_id)
+        talk = call.conversation
+        return {
+            "state": call.state,
+            "now_ms": talk.line.now_ms,
+            "quiet_ms": talk.quiet_ms,
+            "caller_speaking": talk.line.caller_speaking,
+            "heard": talk.heard[after:],
+            "next": len(talk.heard),
+        }
+
+    @router.post("/calls/{call_control_id}/say")
+    async def say(call_control_id: str, body: Saying) -> dict[str, float]:
+        said = await carrier.say(call_control_id, body.text, noise_db=body.noise_db)
+        return {"duration_ms": len(said.pcm16) / 2 / SAMPLES_PER_MS}
+
+    @router.post("/calls/{call_control_id}/press")
+    async def press(call_control_id: str, body: Pressing) -> dict[str, str]:
+        carrier.call(call_control_id).press_by_caller(body.digits)
+        return {"result": "ok"}
 
     @router.post("/calls/{call_control_id}/hangup")
     async def hang_up(call_control_id: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,11 @@ import sys
 import wave
 from pathlib import Path
 from xml.etree import ElementTree as xml
+
+import pytest
+
+from backend.simulator.llm import LlmStandIn, running
+from backend.simulator.llm_script import LlmScript
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,3 +65,58 @@ async def test_what_was_done_before_ctrl_c_is_in_the_reports(tmp_path: Path) -> 
     assert "what there is was kept" in out
     assert "Traceback" not in err
     assert xml.parse(tmp_path / "junit.xml").getroot().get("errors") == "1"
+
+
+async def test_a_language_model_plays_a_caller_who_is_heard_and_speaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = [
+        {"when": {"user": "how can i help"}, "reply": "What are your opening hours?"},
+        {
+            "when": {"user": "would you like to book"},
+            "reply": [{"call": "press", "arguments": {"keys": "0"}}],
+        },
+        {"reply": [{"call": "wait"}]},
+    ]
+    suite = {
+        "name": "Improvised", "agent": "front-desk",
+        "cases": [{
+            "id": "curious",
+            "played_by": {"goal": "You ask when they are open, then want a human.", "model": "m"},
+            "expect": {
+                "hears": ["what are your opening hours"], "nodes": ["opening_hours", "human"],
+                "says": ["from nine in the morning"], "ends_by": "transfer", "answer_p95_ms": 2500,
+            },
+        }],
+    }  # fmt: skip
+    path = tmp_path / "suite.json"
+    path.write_text(json.dumps(suite), encoding="utf-8")
+    stand_in = LlmStandIn(LlmScript.model_validate({"rules": rules}))
+    async with running(stand_in) as base_url:
+        monkeypatch.setenv("OPENAI_BASE_URL", base_url)
+        run = evaluate(str(path), "--audio", "--html", str(tmp_path / "html"))
+        out, err = await asyncio.to_thread(run.communicate, timeout=55)
+    assert run.returncode == 0, out + err
+    heard = [asked.messages[-1]["content"] for asked in stand_in.asked]
+    assert "willow clinic" in heard[0].lower()  # by ear: as the caller's recogniser spells it
+    assert "would you like to book" in heard[1].lower()
+    page = (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
+    assert "played by a language model" in page and " turns, " in page
+    assert list((tmp_path / "html" / "calls").glob("*.wav"))
+
+
+async def test_a_played_caller_whose_model_fails_ends_the_call_and_blames_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = {"id": "broken", "played_by": {"goal": "You call.", "model": "m"}}
+    path = tmp_path / "suite.json"
+    path.write_text(json.dumps({"name": "Improvised", "agent": "front-desk", "cases": [case]}))
+    refusing = LlmScript.model_validate({"rules": [{"refuse": {"status": 500, "message": "on fire"}}]})
+    async with running(LlmStandIn(refusing)) as base_url:
+        monkeypatch.setenv("OPENAI_BASE_URL", base_url)
+        run = evaluate(str(path), "--audio", "--junit", str(tmp_path / "junit.xml"))
+        out, err = await asyncio.to_thread(run.communicate, timeout=55)
+    assert run.returncode == 1, out + err
+    assert "! broken" in out and "on fire" in out
+    document = xml.parse(tmp_path / "junit.xml").getroot()
+    assert (document.get("errors"), document.get("failures")) == ("1", "0")

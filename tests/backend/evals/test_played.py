@@ -186,10 +186,17 @@ def test_without_a_key_for_openai_it_is_said_what_to_set(
     assert "set NONE_SUCH, and name it in AGENT_SECRETS" in out
 
 
-def test_played_callers_call_in_writing_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, out = run(monkeypatch, "http://127.0.0.1:9/v1", str(suite_file(tmp_path)), "--audio")
+def test_a_caller_is_held_to_seconds_and_to_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with standing_in({"reply": "I like trains."}) as (url, stand_in):
+        code, out = run(monkeypatch, url, str(suite_file(tmp_path, max_seconds=20)))
+        assert code == 1
+        assert "after 20 s the call was not over (max_seconds)" in out
+        before = len(stand_in.asked)
+        assert 0 < before < 6
+        code, out = run(monkeypatch, url, str(suite_file(tmp_path, max_tokens=100)))
     assert code == 1
-    assert "callers played by a language model call in writing only: leave --audio out" in out
+    assert len(stand_in.asked) == before + 1
+    assert "tokens of the caller (max_tokens) the call was not over" in out
 
 
 def test_a_model_must_be_named_before_any_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +214,7 @@ def test_a_model_must_be_named_before_any_call(tmp_path: Path, monkeypatch: pyte
         ({"played_by": {"style": "x"}}, "cases[0].played_by.goal: is missing"),
         ({"played_by": {"goal": "x", "max_turns": 0}}, "cases[0].played_by.max_turns: "),
         ({"played_by": {"goal": "x"}, "steps": [{"say": "a"}]}, "give steps or played_by, not both"),
-        ({"played_by": {"goal": "x"}, "modes": ["audio"]}, "is held in writing only"),
+        ({"played_by": {"goal": "x", "max_seconds": 600}}, "cases[0].played_by.max_seconds: "),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_played_caller_is_told(tmp_path: Path, case: dict[str, Any], sentence: str) -> None:

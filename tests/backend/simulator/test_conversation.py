@@ -93,6 +93,42 @@ async def test_a_call_is_spoken_heard_interrupted_and_recorded(start, voice, ear
     assert len(both) / 8 == pytest.approx(call["record"]["duration_ms"], abs=21)
 
 
+async def test_a_caller_may_be_played_by_another_program(start, voice, ears):
+    question = (await voice.say("How can I help you?", pitch=1, speed=1)).pcm16
+    async with start(voice=voice, ears=ears) as stand_in:
+        ringing = await stand_in.ring()
+        for what, body in (("say", {"text": "Hello."}), ("press", {"digits": "1"})):
+            early = await stand_in.http.post(f"/sim/calls/{ringing}/{what}", json=body)
+            assert early.json()["errors"][0]["code"] == "90034"
+        assert (await stand_in.http.get(f"/sim/calls/{ringing}/line")).json()["state"] == "ringing"
+
+        ccid, stream = await stand_in.answered()
+        await stream.play(Codec.PCMU.encode(question))
+        await stream.mark("question")
+        await stream.until("mark")
+        async with asyncio.timeout(20):
+            while not (line := (await stand_in.http.get(f"/sim/calls/{ccid}/line")).json())["heard"]:
+                await stream.until("media", count=len(stream.of("media")) + 5)
+        assert "help you" in line["heard"][0].lower()
+        later = await stand_in.http.get(f"/sim/calls/{ccid}/line", params={"after": line["next"]})
+        assert later.json()["heard"] == []
+        assert later.json()["quiet_ms"] > 0
+
+        said = await stand_in.http.post(f"/sim/calls/{ccid}/say", json={"text": "When are you open?"})
+        assert said.json()["duration_ms"] > 300
+        line = (await stand_in.http.get(f"/sim/calls/{ccid}/line")).json()
+        assert (line["caller_speaking"], line["quiet_ms"]) == (True, 0)
+        assert (await stand_in.http.post(f"/sim/calls/{ccid}/press", json={"digits": "1#"})).is_success
+        await stream.until("dtmf", count=2)
+        unspoken = await stand_in.http.post(f"/sim/calls/{ccid}/say", json={"text": "…"})
+        assert unspoken.status_code == 422
+        assert "nothing to pronounce" in unspoken.json()["error"]["message"]
+        await stand_in.http.post(f"/sim/calls/{ccid}/hangup")
+        call = await stand_in.ended(ccid)
+    assert [words["text"] for words in kinds(call, "caller_speech")] == ["When are you open?"]
+    assert [key["digit"] for key in kinds(call, "dtmf")] == ["1", "#"]
+
+
 async def test_a_caller_who_does_not_hear_what_they_wait_for_hangs_up_and_says_so(start):
     async with start() as stand_in:
         ccid, _ = await stand_in.answered({"wait_for": "never said", "timeout_ms": 100})
