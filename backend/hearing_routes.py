@@ -24,7 +24,9 @@ from backend.stt.telnyx import TelnyxTranscriber
 log = logging.getLogger(__name__)
 
 _OPENAI = "api.openai.com"
-_FINAL_SHARE = 0.7  # of the time for an utterance: after it, the carrier's words need not be final
+# Of the time for an utterance: after it, the carrier's words need not be final, and none are none.
+_FINAL_SHARE, _SILENCE_SHARE = 0.7, 0.95
+_ALONE_S = 3.0  # likewise, where nobody else would hear them
 _HERE = EarKey("local", "this machine")
 
 
@@ -67,7 +69,7 @@ class HearingRoutes:
         if "local" not in names and (agent.language.startswith("en") or not names):
             names.append("local")  # it is here anyway, and costs nothing until it is asked
         self._tell(agent, tuple(f"{name}: {lack}" for name, lack in lacks.items()), names[0])
-        return [self._plan(name, agent) for name in names]
+        return [self._plan(name, agent, alone=len(names) == 1) for name in names]
 
     def lack(self, name: EarName, agent: Agent) -> str | None:
         """What a route needs and has not, and what to do; None when nothing."""
@@ -91,7 +93,7 @@ class HearingRoutes:
         """The same."""
         return self.health_now()
 
-    def _plan(self, name: EarName, agent: Agent) -> EarPlan:
+    def _plan(self, name: EarName, agent: Agent, *, alone: bool) -> EarPlan:
         settings = self._settings
         model = agent.stt.model if name == agent.stt.provider else None
         if name == "openai":
@@ -119,10 +121,13 @@ class HearingRoutes:
             )
         if name == "telnyx":
             order = CarrierHearing(model, agent.language, agent.stt.key_terms)
-            patience_s = agent.stt.timeout_ms * _FINAL_SHARE / 1000
+            timeout_s = agent.stt.timeout_ms / 1000
+            silence_s = max(_ALONE_S, timeout_s) if alone else timeout_s * _SILENCE_SHARE
             return EarPlan(
                 EarKey(name, settings.telnyx_base_url),
-                lambda start: TelnyxTranscriber(lambda: start(order), patience_s=patience_s),
+                lambda start: TelnyxTranscriber(
+                    lambda: start(order), patience_s=timeout_s * _FINAL_SHARE, silence_s=silence_s
+                ),
                 early=True,
             )
         return EarPlan(_HERE, lambda _: self._local)

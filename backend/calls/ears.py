@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from backend.calls.ears_board import EarsBoard
 from backend.calls.ports import CarrierTold, Clock, EarPlan, StartHearing, StreamingTranscriber
-from backend.core.hearing import RATE_HZ, EarKey, asks_again, deadline_ms, overrules
+from backend.core.hearing import RATE_HZ, EarKey, asks_again, deadline_ms, overrules, tidy
 from backend.core.key_terms import correct
 from backend.errors import HearingError
 
@@ -121,7 +121,7 @@ class Ears:
         asked_ms = self._clock()
         try:
             async with asyncio.timeout(within_ms / 1000):
-                text = await self._routes[plan.key].transcribe(pcm16_8k)
+                text = tidy(await self._routes[plan.key].transcribe(pcm16_8k))
         except TimeoutError as error:
             what = f"no words within {within_ms / 1000:g} s"
             late = HearingError(f"{plan.key}: {what}", route=plan.key.name, reason="timeout")
@@ -133,6 +133,8 @@ class Ears:
         except HearingError as error:
             self._board.failed(plan.key, error)
             raise
+        except Exception as error:
+            raise self._broken(plan, error) from error
         self._board.succeeded(plan.key, took_ms=self._clock() - asked_ms)
         return text
 
@@ -145,3 +147,14 @@ class Ears:
         except HearingError as error:
             log.info("speech-to-text by %s is not ready (%s): %s", plan.key, error.reason, error)
             self._board.failed(plan.key, error)
+        except Exception as error:
+            self._broken(plan, error)
+
+    def _broken(self, plan: EarPlan, error: Exception) -> HearingError:
+        """A bug of ours, or of a vendor's library: it costs the route, and not the caller the call."""
+        log.error("speech-to-text by %s: internal error", plan.key, exc_info=error)
+        broken = HearingError(
+            f"{plan.key}: internal error, {type(error).__name__}", route=plan.key.name, reason="protocol"
+        )
+        self._board.failed(plan.key, broken)
+        return broken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,9 @@ EarName = Literal["local", "telnyx", "elevenlabs", "openai"]
 """Speech-to-text routes as agents, health page and metrics name them."""
 
 RATE_HZ = 8_000
+MOST_CHARACTERS = 4_000
+"""Of one utterance: four minutes of fast speech, where at most one is recognised at a time."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +54,13 @@ def overrules(text: str) -> bool:
     In noise a recogniser may hear a word; it does not make up sentences as easily.
     """
     return len(text.split()) >= 2
+
+
+def tidy(text: str) -> str:
+    """Words as a route gave them, as text that fits every database and request: no control characters, no
+    halves of characters, and of a recogniser that repeats itself without end only the beginning."""
+    text = " ".join(_CONTROL.sub(" ", text[: 2 * MOST_CHARACTERS]).split())
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    whole, _, _ = text[: MOST_CHARACTERS + 1].rpartition(" ")
+    return whole or text[:MOST_CHARACTERS]

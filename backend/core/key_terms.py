@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _BETWEEN = re.compile(r"[ \t\-]*")  # what may stand between words of one name
@@ -39,13 +41,32 @@ _SOUNDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """A term, and what it is compared by."""
+
+    order: int
+    text: str
+    folded: str
+    words: int
+    sound: str
+
+    @property
+    def most_edits(self) -> int:
+        return max(1, len(self.folded) // 4)
+
+
 def correct(text: str, terms: Sequence[str]) -> str:
     """`text` with each near miss of a term replaced by the term as it is written in `terms`."""
+    index = _index(tuple(terms))
+    most_words = max((count for count, _ in index), default=0)
     words = list(_WORD.finditer(text))
+    folded = [_folded(word.group()) for word in words]
+    joined = [_joined(text, words, at, at + 1) for at in range(len(words) - 1)]
     out: list[str] = []
     copied = at = 0
     while at < len(words):
-        found = _best(text, words, at, terms)
+        found = _best(folded, joined, at, index, most_words)
         if found is None:
             at += 1
             continue
@@ -56,20 +77,43 @@ def correct(text: str, terms: Sequence[str]) -> str:
     return "".join((*out, text[copied:]))
 
 
-def _best(text: str, words: list[re.Match[str]], at: int, terms: Sequence[str]) -> tuple[str, int] | None:
-    """The term that the words from `at` on are nearest to, and how many words it takes the place of."""
-    best: tuple[int, int, str, int] | None = None
-    for term in terms:
-        wanted, size = _folded(term), len(_WORD.findall(term))
+_Index = Mapping[tuple[int, int], Sequence[_Term]]
+"""By how many words, of how many letters together, may be which terms."""
+
+
+@lru_cache(maxsize=256)
+def _index(terms: tuple[str, ...]) -> _Index:
+    index: dict[tuple[int, int], list[_Term]] = {}
+    for order, text in enumerate(dict.fromkeys(terms)):
+        folded, size = _folded(text), len(_WORD.findall(text))
+        term = _Term(order, text, folded, size, _sound(folded))
+        slack = term.most_edits if len(folded) >= _SHORTEST else 0
         for count in range(max(1, size - 1), size + 2):
-            last = at + count - 1
-            if last >= len(words) or not _joined(text, words, at, last):
-                break
-            heard = _folded("".join(word.group() for word in words[at : last + 1]))
-            distance = _distance_if_near(heard, wanted, same_words=count == size)
-            if distance is not None and (best is None or (distance, -len(wanted)) < best[:2]):
-                best = (distance, -len(wanted), term, count)
-    return None if best is None else (best[2], best[3])
+            for letters in range(len(folded) - slack, len(folded) + slack + 1):
+                index.setdefault((count, letters), []).append(term)
+    return index
+
+
+def _best(
+    folded: Sequence[str], joined: Sequence[bool], at: int, index: _Index, most_words: int
+) -> tuple[str, int] | None:
+    """The term that the words from `at` on are nearest to, and how many words it takes the place of."""
+    best: tuple[int, int, int, int, str] | None = None
+    heard = ""
+    for count in range(1, most_words + 1):
+        last = at + count - 1
+        if last >= len(folded) or (count > 1 and not joined[last - 1]):
+            break
+        heard += folded[last]
+        near = index.get((count, len(heard)))
+        sound = _sound(heard) if near else ""
+        for term in near or ():
+            distance = _distance_if_near(heard, sound, term, same_words=count == term.words)
+            if distance is None:
+                continue
+            found = distance, -len(term.folded), term.order, count, term.text
+            best = found if best is None else min(best, found)
+    return None if best is None else (best[4], best[3])
 
 
 def _joined(text: str, words: list[re.Match[str]], first: int, last: int) -> bool:
@@ -79,15 +123,17 @@ def _joined(text: str, words: list[re.Match[str]], first: int, last: int) -> boo
     )
 
 
-def _distance_if_near(heard: str, wanted: str, *, same_words: bool) -> int | None:
+def _distance_if_near(heard: str, sound: str, term: _Term, *, same_words: bool) -> int | None:
+    wanted = term.folded
+    if heard == wanted:
+        return 0 if same_words or len(wanted) >= _SHORTEST else None
     if len(wanted) < _SHORTEST:
-        return 0 if same_words and heard == wanted else None
-    most = max(1, len(wanted) // 4)
-    if abs(len(heard) - len(wanted)) > most:
         return None
-    distance = _edits(heard, wanted)
-    alike = distance == 0 or (distance <= most and _sound(heard) == _sound(wanted))
-    return distance if alike or (distance == 1 and len(wanted) >= _LONG) else None
+    if sound == term.sound:
+        distance = _edits(heard, wanted)
+        if distance <= term.most_edits:
+            return distance
+    return 1 if len(wanted) >= _LONG and _one_edit(heard, wanted) else None
 
 
 def _folded(text: str) -> str:
@@ -101,6 +147,19 @@ def _sound(letters: str) -> str:
         letters = pattern.sub(sound, letters)
     begins = "a" if letters[:1] in "aeiouy" else ""
     return begins + re.sub(r"(.)\1+", r"\1", re.sub(r"[aeiouy]", "", letters))
+
+
+def _one_edit(one: str, other: str) -> bool:
+    """Whether one insertion, deletion, replacement or swap of neighbours is all; both are long."""
+    if one[:3] != other[:3] and one[-3:] != other[-3:]:
+        return False  # most are told apart here: one edit cannot be at both ends
+    shorter = min(len(one), len(other))
+    begin = next((at for at in range(shorter) if one[at] != other[at]), shorter)
+    end = 0
+    while end < shorter - begin and one[-1 - end] == other[-1 - end]:
+        end += 1
+    left, right = one[begin : len(one) - end], other[begin : len(other) - end]
+    return max(len(left), len(right)) == 1 or (len(left) == 2 and left == right[::-1])
 
 
 def _edits(one: str, other: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,12 +25,17 @@ from backend.core.urls import websocket_url
 from backend.errors import HearingError, SpeechFailure
 from backend.sockets import dial, hang_up, unreachable
 
+log = logging.getLogger(__name__)
+
 DEFAULT_MODEL = "scribe_v2_realtime"
 _MAX_KEY_TERMS, _KEY_TERM_CHARS = 50, 20
 _BYTES_PER_MS = RATE_HZ * 2 // 1000
 _CHUNK_BYTES = 1000 * _BYTES_PER_MS
 _LEAST_COMMIT_BYTES = 400 * _BYTES_PER_MS  # the vendor refuses to commit less than 0.3 s
 _LEFT_OVER_BYTES = 1500 * _BYTES_PER_MS  # silence after a turn may lead the next one; more may be words
+_COMMIT_BYTES = 60_000 * _BYTES_PER_MS  # of a monologue; at 90 s the vendor commits by itself, which we miss
+_MOST_BYTES = 120_000 * _BYTES_PER_MS  # kept of a turn, to be told again to another connection
+_MONOLOGUE_BYTES, _MARK_BYTES = 30_000 * _BYTES_PER_MS, 250 * _BYTES_PER_MS
 _OVERDUE_S = 3.0  # a commit without an answer for so long: the connection is of no use any more
 _LET_GO_S = 0.8
 _MAX_MESSAGE_BYTES = 1 << 20
@@ -115,8 +121,7 @@ class ElevenLabsTranscriber:
     async def connect(self) -> None:
         """Open the connection unless it is open, and wait until the vendor listens. Raises HearingError."""
         await self._open()
-        if self._feeder is None and not self._closed:
-            self._feeder = asyncio.create_task(self._feed(), name="elevenlabs hearing")
+        self._keep_fed()
 
     def hear(self, pcm16_8k: bytes, *, begins: bool) -> None:
         """The next audio of a turn; it is sent soon, if there is a connection."""
@@ -124,6 +129,9 @@ class ElevenLabsTranscriber:
             self._begin()
             self._wanted = True
         self._turn += pcm16_8k
+        if len(self._turn) > _MOST_BYTES:
+            self._forget(len(self._turn) - _MOST_BYTES // 2)
+        self._keep_fed()
         self._fed.set()
 
     async def transcribe(self, pcm16_8k: bytes) -> str:
@@ -145,6 +153,7 @@ class ElevenLabsTranscriber:
         self._closed = True
         if self._feeder is not None:
             self._feeder.cancel()
+            await asyncio.wait([self._feeder], timeout=_LET_GO_S)
         if self._link is not None:
             await self._drop(self._link)
 
@@ -155,12 +164,30 @@ class ElevenLabsTranscriber:
         if self._link is not None:
             self._link.begin()
 
+    def _is_end_of_monologue(self, pcm16: bytes) -> bool:
+        """Whether it is the turn's audio without its beginning: who asks may keep less of it."""
+        if len(pcm16) < _MONOLOGUE_BYTES:
+            return False
+        lately = len(self._turn) - _CHUNK_BYTES - _MARK_BYTES
+        return self._turn.find(pcm16[-_MARK_BYTES:], max(0, lately)) >= 0
+
+    def _forget(self, size: int) -> None:
+        """The beginning of a monologue. Its words so far are kept, if it was sent."""
+        del self._turn[:size]
+        if (link := self._link) is not None:
+            link.sent, link.committed = max(0, link.sent - size), max(0, link.committed - size)
+
+    def _keep_fed(self) -> None:
+        if self._feeder is None and not self._closed:
+            self._feeder = asyncio.create_task(self._feed(), name="elevenlabs hearing")
+
     async def _words(self, pcm16: bytes) -> str:
         link = await self._open()
         turn = self._turn
-        if not (pcm16.startswith(turn) or turn.startswith(pcm16)):
-            self._begin()
-        turn += pcm16[len(turn) :]
+        if not self._is_end_of_monologue(pcm16):
+            if not (pcm16.startswith(turn) or turn.startswith(pcm16)):
+                self._begin()
+            turn += pcm16[len(turn) :]
         async with link.sending:
             await self._send_turn(link)
             if link.sent > link.committed:
@@ -195,6 +222,9 @@ class ElevenLabsTranscriber:
                 self._note_asking(link)
                 link.strays, link.left_over = link.strays + 1, 0
                 await self._put(link, b"", commit=True)
+                continue
+            if link.sent - link.committed >= _COMMIT_BYTES:
+                await self._commit(link)
                 continue
             chunk = bytes(self._turn[link.sent : link.sent + _CHUNK_BYTES])
             link.sent += len(chunk)
@@ -258,6 +288,9 @@ class ElevenLabsTranscriber:
             link.ended = link.ended or self._lost(error)
         except HearingError as error:
             link.ended = link.ended or error
+        except Exception as error:  # a message nobody thought of: this connection is of no use any more
+            log.error("ElevenLabs' transcripts: internal error", exc_info=error)
+            link.ended = link.ended or self._error("protocol", f"internal error, {type(error).__name__}")
         finally:
             link.ended = link.ended or self._error("closed", "the connection was closed")
             link.news.set()

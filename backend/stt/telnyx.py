@@ -6,9 +6,11 @@ Puts what is told together by turns. Knows no webhook and no command; whoever as
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from backend.errors import HearingError
 
@@ -16,6 +18,9 @@ from backend.errors import HearingError
 _TOO_SOON_S = 0.4
 # Final words told so shortly before the pause was noticed may be all there is.
 _JUST_BEFORE_S = 0.3
+# Nothing told for so long, and nothing since the turn before: it does not listen.
+_DEAF_S = 4.0
+_MOST_FINALS = 400  # of one turn; a caller who talks for ten minutes makes some 150
 
 
 @dataclass(slots=True)
@@ -27,6 +32,9 @@ class _Turn:
     last_final_s: float = float("-inf")
     so_far: str = ""
     so_far_at: str = ""
+
+    def knows(self, at: str, words: str) -> bool:
+        return any((at, words) == (when, text) for when, _, text in self.finals)
 
     def text(self) -> str:
         words = [text for _, _, text in sorted(self.finals)]
@@ -43,13 +51,16 @@ class TelnyxTranscriber:
         start: Callable[[], Awaitable[None]],
         *,
         patience_s: float = 1.1,
+        silence_s: float = 1.4,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`start` has the carrier listen; raises HearingError. After `patience_s` words that are not final
-        will do. `clock`: seconds, monotonic."""
-        self._start, self._patience_s = start, patience_s
+        will do; after `silence_s` without any, it was a sound and no words. `clock`: seconds, monotonic."""
+        self._start, self._patience_s, self._silence_s = start, patience_s, silence_s
         self._clock = clock
         self._turn = _Turn(float("-inf"))
+        self._carrier_ahead_s = -math.inf  # its clock before ours, less the shortest way here
+        self._alive = False  # it told something since it was last silent
         self._news = asyncio.Event()
         self._listening = self._closed = False
 
@@ -67,10 +78,12 @@ class TelnyxTranscriber:
     def told(self, text: str, *, final: bool, at: str = "") -> None:
         """The carrier heard this; `at`: its own time of it, as text that sorts."""
         turn, now_s, words = self._turn, self._clock(), " ".join(text.split())
-        if now_s - turn.began_s < _TOO_SOON_S:
+        self._alive = True
+        if self._told_s(at, now_s) - turn.began_s < _TOO_SOON_S:
             return
         if final:
-            turn.finals.append((at, len(turn.finals), words))
+            if len(turn.finals) < _MOST_FINALS and not (at and turn.knows(at, words)):
+                turn.finals.append((at, len(turn.finals), words))
             turn.last_final_s = now_s
             if at >= turn.so_far_at:
                 turn.so_far = ""
@@ -81,7 +94,7 @@ class TelnyxTranscriber:
     async def transcribe(self, pcm16_8k: bytes) -> str:
         """The turn's words, once the last of them are final or patience is at its end.
 
-        Waits as long as it is let for the first of them. Raises HearingError.
+        "" when a carrier that does listen tells of none. Raises HearingError.
         """
         if not self._listening:
             what = "Telnyx: the carrier is not listening to this call"
@@ -93,13 +106,32 @@ class TelnyxTranscriber:
             left_s = patient_until_s - self._clock()
             if settled or (left_s <= 0 and turn.text()):
                 return turn.text()
+            if left_s <= 0:
+                silent_s = self._clock() - asked_s
+                if self._alive and silent_s >= self._silence_s:
+                    self._alive = False  # twice without a word: perhaps it listens no more
+                    return ""
+                if silent_s >= max(_DEAF_S, self._silence_s):
+                    what = f"Telnyx: told nothing of what the caller said within {silent_s:.1f} s"
+                    raise HearingError(what, route=self.name, reason="timeout")
+                left_s = (self._silence_s if self._alive else max(_DEAF_S, self._silence_s)) - silent_s
             self._news.clear()
             try:
-                async with asyncio.timeout(left_s if left_s > 0 else None):
+                async with asyncio.timeout(left_s):
                     await self._news.wait()
             except TimeoutError:
                 continue
         raise HearingError("Telnyx: these ears were closed", route=self.name, reason="closed")
+
+    def _told_s(self, at: str, now_s: float) -> float:
+        """When the carrier told it, on our clock: a webhook that was held up tells of a turn that is over."""
+        try:
+            said = datetime.fromisoformat(at)
+        except ValueError:
+            return now_s
+        at_s = (said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp()
+        self._carrier_ahead_s = max(self._carrier_ahead_s, at_s - now_s)
+        return at_s - self._carrier_ahead_s
 
     async def aclose(self) -> None:
         """The carrier stops by itself when the call ends."""

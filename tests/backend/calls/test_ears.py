@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -266,3 +267,43 @@ async def test_changes_of_state_are_logged_once(caplog: pytest.LogCaptureFixture
     assert len(told) == 2
     assert "openai at openai.example is left alone for now: The key is refused" in told[0]
     assert told[1] == "speech-to-text by openai at openai.example works again"
+
+
+class Buggy(Streaming):
+    def __init__(self) -> None:
+        super().__init__("never")
+
+    async def connect(self) -> None:
+        raise ValueError("an adapter's bug")
+
+    async def transcribe(self, pcm16_8k: bytes) -> str:
+        raise KeyError("an adapter's bug")
+
+
+async def test_an_adapters_bug_costs_the_route_and_not_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(elevenlabs=Buggy(), local=Route("hello"))
+    ears = bench.ears()
+    await ears.connect()
+    assert [await ears.transcribe(SECOND) for _ in range(3)] == ["hello"] * 3
+    assert bench.counted.requests[:2] == [("elevenlabs", "protocol"), ("elevenlabs", "protocol")]
+    assert "internal error" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "heard"),
+    [
+        ("a\x00b \ud83d c\n\x1b[2J", "a b c [2J"),
+        ("\ud800", ""),
+        ("Straße naïve 🙂 你好", "Straße naïve 🙂 你好"),
+    ],
+)
+async def test_what_no_database_takes_is_left_out(given: str, heard: str) -> None:
+    assert await Bench(local=Route(given)).ears().transcribe(SECOND) == heard
+
+
+async def test_a_recogniser_that_repeats_itself_without_end_is_cut_short() -> None:
+    ears = Bench(local=Route("you and " * 200_000)).ears(key_terms=[f"Name{n} Other{n}" for n in range(100)])
+    began_s = time.monotonic()
+    text = await ears.transcribe(SECOND)
+    assert 3_900 < len(text) <= 4_000 and text.endswith("and")
+    assert time.monotonic() - began_s < 2.0, "late on any machine"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,3 +64,17 @@ def test_nothing_changes_without_terms_and_correcting_twice_is_correcting_once(t
     assert correct(text, ()) == text
     once = correct(text, TERMS)
     assert correct(once, TERMS) == once
+
+
+def test_a_hundred_terms_in_a_long_story_are_looked_for_while_others_wait() -> None:
+    names = [f"{first}{middle} {last}{end}"
+             for first in ("Bridge", "Maple", "Silver", "North", "Golden")
+             for middle in ("water", "field", "brook", "stone", "wood")
+             for last in ("Dental", "Optical")
+             for end in ("", "s")]  # fmt: skip
+    assert len(names) == 100
+    story = "we went over the bridge and met a silverbrok dentel whom nobody knew " * 8
+    correct(story, names)
+    began_s = time.process_time()
+    assert correct(story, names).count("Silverbrook Dental") == 8
+    assert time.process_time() - began_s < 0.2, "the whole process stands still meanwhile"

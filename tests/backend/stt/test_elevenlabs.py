@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import uvicorn
 import websockets
@@ -353,3 +354,114 @@ async def test_after_closing_nothing_is_heard() -> None:
         with pytest.raises(HearingError) as raised:
             await made.transcribe(SECOND)
     assert raised.value.reason == "closed"
+
+
+async def test_a_fallback_that_was_never_connected_is_fed_while_the_caller_speaks() -> None:
+    fed = asyncio.Event()
+
+    async def behave(socket: ServerConnection, number: int) -> None:
+        await tell(socket, "session_started")
+        await socket.recv()
+        fed.set()
+        await server.until_commit(socket)
+        await tell(socket, "committed_transcript", text="hello")
+        await socket.wait_closed()
+
+    async with failing(behave) as server, ears(server.url) as made:
+        made.hear(SECOND, begins=True)
+        await fed.wait()
+        assert await made.transcribe(SECOND) == "hello"
+
+
+async def test_a_monologue_is_bounded_and_its_beginning_is_not_lost() -> None:
+    """Ten minutes without a pause, while who asks keeps the last of them."""
+    total = 0
+
+    async def behave(socket: ServerConnection, number: int) -> None:
+        nonlocal total
+        await tell(socket, "session_started")
+        for part in range(100):
+            await server.until_commit(socket)
+            total += len(server.audio)
+            server.audio.clear()
+            await tell(socket, "committed_transcript", text=f"part {part}")
+
+    async with failing(behave) as server, ears(server.url) as made:
+        await made.connect()
+        noise = np.random.default_rng(1).integers(-3000, 3000, 8000).astype("<i2").tobytes()
+        kept = bytearray()
+        for number in range(600):
+            second = np.roll(np.frombuffer(noise, "<i2"), number * 7).astype("<i2").tobytes()
+            made.hear(second, begins=number == 0)
+            kept = (kept + second)[-60 * 16_000 :]
+            await asyncio.sleep(0.001)
+            assert len(made._turn) <= 121 * 16_000
+        made.hear(SECOND[:640], begins=False)  # goes on while it is asked for
+        text = await made.transcribe(bytes(kept))
+        assert text.split()[1::2] == [str(part) for part in range(server.commits)]
+        assert server.connections == 1 and server.commits >= 9
+        assert 600 * 16_000 <= total <= 602 * 16_000, "each second once"
+
+
+async def test_one_who_takes_no_more_audio_is_left_in_time_and_let_go_of() -> None:
+    """Half of a connection is gone: nothing is read, nothing refused."""
+    accepted: list[asyncio.StreamWriter] = []
+    before = asyncio.all_tasks()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        key = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
+        accept = websockets.utils.accept_key(key.partition(b":")[2].strip().decode()).encode()
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+        hello = b'{"message_type": "session_started"}'
+        writer.write(bytes([0x81, len(hello)]) + hello)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        accepted.append(writer)
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    made = ElevenLabsTranscriber(url, api_key=KEY, connect_timeout_s=0.3)
+    try:
+        await made.connect()
+        for number in range(600):
+            made.hear(np.full(8000, number, "<i2").tobytes(), begins=number == 0)
+            await asyncio.sleep(0)
+        with pytest.raises((HearingError, TimeoutError)):
+            async with asyncio.timeout(1):
+                await made.transcribe(bytes(made._turn))
+        began_s = asyncio.get_running_loop().time()
+        await made.aclose()
+        assert asyncio.get_running_loop().time() - began_s < 2.5
+    finally:
+        for writer in accepted:
+            writer.transport.abort()
+        server.close()
+        await server.wait_closed()
+    await asyncio.sleep(0)
+    left = {task for task in asyncio.all_tasks() - before if "elevenlabs" in task.get_name()}
+    assert not left, left
+
+
+async def test_a_call_that_ends_while_connecting_leaves_nothing_behind() -> None:
+    asked = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    made = ElevenLabsTranscriber(url, api_key=KEY)
+    made.hear(SECOND, begins=True)
+    asking = asyncio.create_task(made.transcribe(SECOND))
+    await asked.wait()
+    asking.cancel()
+    await made.aclose()
+    await asyncio.wait([asking])
+    assert not [task for task in asyncio.all_tasks() if "elevenlabs" in task.get_name()]
+    server.close()
+    await server.wait_closed()

@@ -15,11 +15,11 @@ from backend.stt.telnyx import TelnyxTranscriber
 class Line:
     """A carrier that listens, on a clock that is moved."""
 
-    def __init__(self, *, refuses: bool = False, patience_s: float = 30.0) -> None:
+    def __init__(self, *, refuses: bool = False, patience_s: float = 30.0, **options: Any) -> None:
         self.started = 0
         self.now_s = 100.0
         self._refuses = refuses
-        self.ears = TelnyxTranscriber(self._start, patience_s=patience_s, clock=lambda: self.now_s)
+        self.ears = TelnyxTranscriber(self._start, patience_s=patience_s, clock=lambda: self.now_s, **options)
 
     async def _start(self) -> None:
         self.started += 1
@@ -84,6 +84,7 @@ async def test_final_words_of_the_middle_of_a_turn_are_not_all_of_it() -> None:
 async def test_words_in_another_order_are_put_right() -> None:
     line = Line()
     await line.turn()
+    line.now_s += 2.0
     asking = await line.ask()
     line.ears.told("for two.", final=True, at="2026-01-01T00:00:03Z")
     line.ears.told("A table", final=True, at="2026-01-01T00:00:01Z")
@@ -158,3 +159,50 @@ async def test_closing_ends_the_wait() -> None:
     await line.ears.aclose()
     with pytest.raises(HearingError):
         await answer(asking)
+
+
+async def test_a_sound_without_words_is_none_for_a_carrier_that_does_listen() -> None:
+    line = Line(patience_s=0.01, silence_s=0.02)
+    await line.turn()
+    line.ears.told("Hello.", final=True)
+    line.now_s += 1.0
+    await line.turn()
+    asking = await line.ask()
+    line.now_s += 1.0
+    assert await answer(asking) == ""
+
+
+async def test_a_carrier_silent_twice_in_a_row_is_not_believed() -> None:
+    line = Line(patience_s=0.01, silence_s=0.02)
+    await line.turn()
+    line.ears.told("Hello.", final=True)
+    for expected in ("", "timeout"):
+        await line.turn()
+        asking = await line.ask()
+        line.now_s += 5.0
+        try:
+            heard = await answer(asking)
+        except HearingError as error:
+            heard = error.reason
+        assert heard == expected
+
+
+async def test_a_webhook_that_was_held_up_does_not_speak_in_a_later_turn() -> None:
+    line = Line()
+    await line.turn()
+    line.ears.told("My name is", final=False, at="2026-01-01T00:00:01.9Z")
+    await line.turn()  # answered without the end of it
+    line.ears.told("My name is Ann.", final=True, at="2026-01-01T00:00:02.1Z")
+    asking = await line.ask()
+    assert await pending(asking)
+    line.ears.told("No.", final=True, at="2026-01-01T00:00:04.2Z")
+    assert await answer(asking) == "No."
+
+
+async def test_the_same_words_told_twice_are_said_once() -> None:
+    line = Line()
+    await line.turn()
+    asking = await line.ask()
+    for _ in range(3):
+        line.ears.told("A table.", final=True, at="2026-01-01T00:00:01Z")
+    assert await answer(asking) == "A table."
