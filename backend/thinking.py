@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from backend.core.agent import Agent, LlmSettings
+from backend.core.agent import Agent
+from backend.core.agent_settings import LlmSettings
 from backend.llm.agent_model import model_of
 from backend.llm.openai import OpenAiModel
 from backend.llm.openai import make_http_client as make_model_client

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from backend.core.agent import ActionSettings, Node
 from backend.core.agent_checks import transfer_target_problem
+from backend.core.call_flow import ActionSettings, Node
 from backend.core.steps import Action, CallWebhook, Hangup, Record, SendDtmf, Transfer
 from backend.core.templates import render
 from backend.errors import FlowError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from backend.core.agent import Agent, Node
+from backend.core.agent import Agent
+from backend.core.call_flow import Node
 from backend.core.templates import render_all
 
 

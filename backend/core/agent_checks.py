@@ -10,7 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 
-from backend.core.agent import Agent, Node, TransferAction, Transition
+from backend.core.agent import Agent
+from backend.core.call_flow import Node, TransferAction, Transition
 from backend.core.templates import BUILTIN_VARIABLES, variable_names
 
 OWN_TOOLS = frozenset(("go_to", "fill"))

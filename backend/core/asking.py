@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 
-from backend.core.agent import Agent, Node, Transition
+from backend.core.agent import Agent
+from backend.core.call_flow import Node, Transition
 from backend.core.steps import ELSE, Ask, Choice
 from backend.core.templates import render
 

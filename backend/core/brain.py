@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from backend.core.agent import Agent, Collect
+from backend.core.agent import Agent
 from backend.core.answers import parse_answer
+from backend.core.call_flow import Collect
 from backend.core.llm import Message, ToolCall, ToolSpec
 from backend.core.steps import ELSE, Ask
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
-from backend.core.agent import Transition
+from backend.core.call_flow import Transition
 from backend.core.matching import KeyMatch, KeyPattern, has_keyword, search, spoken_keys, words
 
 _OPEN_ENDED = (KeyMatch.PARTIAL, KeyMatch.FULL_SO_FAR)

@@ -13,10 +13,11 @@ from datetime import date
 
 from backend.core.actions import actions_of
 from backend.core.again import idle_text, last_question, reprompt_texts
-from backend.core.agent import Agent, Collect, Node, Transition
+from backend.core.agent import Agent
 from backend.core.agent_checks import captured_names
 from backend.core.answers import is_bare, parse_answer, yes_or_no
 from backend.core.asking import make_ask, offered
+from backend.core.call_flow import Collect, Node, Transition
 from backend.core.conditions import Keys, caught, fitting_keys, settled_by, weigh_keys
 from backend.core.hold_on import bare_hold_on, is_hold_on
 from backend.core.listening import MAX_KEYS, collects_freely, listen_for, wants_yes_no

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backend.core.agent import Agent, Node, Transition
+from backend.core.agent import Agent
+from backend.core.call_flow import Node, Transition
 from backend.core.conditions import most_keys
 from backend.core.matching import words
 from backend.core.steps import Expects, Listen

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 
-from backend.core.agent import Collect, Transition
 from backend.core.answers import correction, say_back, yes_or_no
+from backend.core.call_flow import Collect, Transition
 from backend.core.templates import render
 
 MAX_READ_BACK = 4  # times a value is read back at one node

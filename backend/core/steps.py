@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal
 
-from backend.core.agent import Collect
+from backend.core.call_flow import Collect
 
 Expects = Literal["any", "yes_no", "digits", "phone", "name", "date"]
 ELSE = "otherwise"

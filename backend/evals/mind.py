@@ -7,8 +7,9 @@ from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
 from backend.calls.ports import LanguageModel, Toolbox
-from backend.core.agent import Agent, LlmSettings
+from backend.core.agent import Agent
 from backend.core.agent_secrets import secret_names, secret_of
+from backend.core.agent_settings import LlmSettings
 from backend.evals.played_call import OpenPlayer, PlayerError
 from backend.evals.suite import PlayedBy
 from backend.evals.text_call import Mind, OpenMind
@@ -39,8 +40,8 @@ def thinking_mind(thinking: Thinking, stack: AsyncExitStack, told: Callable[[Too
 def mind_of(settings: Settings, secrets: Mapping[str, str]) -> OpenMind:
     """One for each call: connections belong to the loop that opened them."""
 
-    async def open_mind(stack: AsyncExitStack, told: Callable[[ToolUse], None]) -> Mind:
-        return thinking_mind(Thinking(settings, secrets), stack, told)
+    async def open_mind(stack: AsyncExitStack) -> Mind:
+        return thinking_mind(Thinking(settings, secrets), stack, lambda use: None)
 
     return open_mind
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from backend.core.agent import HttpUrl, Secret
+from backend.core.agent_fields import HttpUrl, Secret
 from backend.errors import ConfigError
 from backend.simulator.script import Script, ScriptError, VoiceShape, parse_script
 

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from backend.core.agent import LlmSettings
 from backend.core.agent_secrets import secret_of
+from backend.core.agent_settings import LlmSettings
 from backend.llm.openai import OpenAiModel
 
 

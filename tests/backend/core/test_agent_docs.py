@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from backend.core import agent as models
+from backend.core import agent, agent_settings, call_flow
 from backend.core.agent_text import inspect_agent
 from backend.core.templates import BUILTIN_VARIABLES
 
@@ -17,7 +17,8 @@ TEXT = (Path(__file__).parents[3] / "docs" / "reference" / "agents.md").read_tex
 
 
 def field_names() -> Iterator[tuple[str, str]]:
-    for model in vars(models).values():
+    modules = (agent, agent_settings, call_flow)
+    for model in (value for module in modules for value in vars(module).values()):
         if isinstance(model, type) and issubclass(model, BaseModel) and model is not BaseModel:
             for name, info in model.model_fields.items():
                 yield model.__name__, info.alias or name
@@ -35,7 +36,7 @@ def test_every_built_in_variable_is_in_the_reference(name: str) -> None:
 
 def test_the_defaults_stand_in_the_reference() -> None:
     tables = TEXT[TEXT.index("## Taking turns") :]
-    documented = (models.TurnSettings, models.Limits, models.FailoverSettings)
+    documented = (agent_settings.TurnSettings, agent_settings.Limits, agent_settings.FailoverSettings)
     for name, info in (pair for model in documented for pair in model.model_fields.items()):
         row = re.search(rf"^\| `{name}` \|(.*?)\|", tables, re.MULTILINE)
         assert row, name

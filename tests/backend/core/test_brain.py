@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.core.agent import Agent, Collect
+from backend.core.agent import Agent
 from backend.core.brain import (
     Chose,
     Filled,
@@ -18,6 +18,7 @@ from backend.core.brain import (
     prompt_messages,
     tool_specs,
 )
+from backend.core.call_flow import Collect
 from backend.core.llm import Message, ToolCall
 from backend.core.steps import ELSE, Ask, Choice
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backend.core.agent import LlmSettings
+from backend.core.agent_settings import LlmSettings
 from backend.core.llm import Message
 from backend.errors import LlmError
 from backend.llm.agent_model import model_of

@@ -1,0 +1,180 @@
+"""The conversation of an agent as its file has it: nodes, conditions, transitions, actions. Models only."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from backend.core.agent_fields import AgentModel, HttpUrl, NodeId, Text, Texts, VariableName
+from backend.core.answers import AnswerType
+from backend.core.matching import KeyPattern
+
+
+def _check_regex(pattern: str) -> str:
+    try:
+        re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from error
+    return pattern
+
+
+def _check_keys(pattern: str) -> str:
+    KeyPattern.parse(pattern)
+    return pattern
+
+
+class Collect(AgentModel):
+    """Keep what the caller answers here in a variable."""
+
+    name: VariableName
+    type: AnswerType = Field(
+        "text",
+        description="`text`: the words; `digits`: the keys pressed or digits spoken; the others as they say.",
+    )
+    confirm: bool | Text = Field(
+        False,
+        description="Read it back and ask if it is right; a text of one's own may hold the {{variable}}.",
+    )
+
+
+class HangupAction(AgentModel):
+    """End the call."""
+
+    type: Literal["hangup"]
+
+
+class TransferAction(AgentModel):
+    """Hand the call to somebody else."""
+
+    type: Literal["transfer"]
+    to: Text = Field(description="+15551234567, a sip: address, or a {{variable}} that holds one.")
+
+
+class DtmfAction(AgentModel):
+    """Press keys on the line; `w` waits half a second."""
+
+    type: Literal["dtmf"]
+    digits: Annotated[str, StringConstraints(pattern=r"^[0-9A-D*#wW]{1,64}$")]
+
+
+class WebhookAction(AgentModel):
+    """Tell another system; the call does not wait for it."""
+
+    type: Literal["webhook"]
+    url: HttpUrl
+
+
+class RecordAction(AgentModel):
+    """Start or stop recording."""
+
+    type: Literal["record"]
+    on: bool = True
+
+
+ActionSettings = Annotated[
+    HangupAction | TransferAction | DtmfAction | WebhookAction | RecordAction, Field(discriminator="type")
+]
+
+
+class When(AgentModel):
+    """The condition of a transition: exactly one of these."""
+
+    keywords: (
+        Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], Field(min_length=1)] | None
+    ) = Field(None, description="Any of these words or phrases is said; case and punctuation do not matter.")
+    regex: Annotated[str, StringConstraints(min_length=1), AfterValidator(_check_regex)] | None = Field(
+        None, description="Found in what was said, whatever the case; named groups become variables."
+    )
+    digits: Annotated[str, StringConstraints(min_length=1), AfterValidator(_check_keys)] | None = Field(
+        None, description='These keys are pressed, or digits spoken: "1", "[0-9]{4}".'
+    )
+    intent: Annotated[str, StringConstraints(min_length=1)] | None = Field(
+        None, description="The language model finds that the caller wants this."
+    )
+    silence_ms: int | None = Field(
+        None,
+        ge=500,
+        le=120_000,
+        description="The caller says nothing for this long; replaces idle prompts here.",
+    )
+    tool: str | None = Field(None, min_length=1, description="This tool was used.")
+    otherwise: Literal[True] | None = Field(None, description="Nothing else fits: the last resort.")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> When:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give exactly one of {', '.join(type(self).model_fields)}"
+                + (f", not {' and '.join(given)} together: write a transition for each" if given else "")
+            )
+        return self
+
+    @property
+    def needs_caller(self) -> bool:
+        """Whether only something the caller does, or fails to do, can meet it."""
+        return not (self.otherwise or self.tool)
+
+
+class Transition(AgentModel):
+    """Where to go on what."""
+
+    to: NodeId
+    when: When
+    set: dict[VariableName, Annotated[str, StringConstraints(max_length=1000)]] = Field(
+        default_factory=dict,
+        description="Variables set when taken, to these very words.",
+    )
+
+
+class Node(AgentModel):
+    """One step of the conversation: say, act, then listen and go on."""
+
+    id: NodeId
+    say: Texts = Field((), description="Said on entering: a text or several, {{variables}} filled in.")
+    prompt: Text | None = Field(None, description="What the language model is to do here.")
+    listen: bool | None = Field(
+        None, description="Wait for the caller. If left out: yes where a transition or `collect` needs them."
+    )
+    collect: Collect | None = None
+    tools: tuple[str, ...] = Field((), description="Tools the language model may use here.")
+    actions: tuple[ActionSettings, ...] = Field((), description="Done after speaking, in order.")
+    transitions: tuple[Transition, ...] = Field(
+        (), description="Tried in order; the first that fits is taken."
+    )
+    reprompt: Text | None = Field(
+        None, description="Said when no transition fits, instead of `turns.reprompt` and the question again."
+    )
+    interruptible: bool | None = Field(
+        None, description="Whether the caller may interrupt. If left out: yes where the node listens."
+    )
+
+    @property
+    def ends_call(self) -> bool:
+        return any(action.type in ("hangup", "transfer") for action in self.actions)
+
+    @property
+    def onward(self) -> Transition | None:
+        """Its last resort, if it has one."""
+        return next((item for item in self.transitions if item.when.otherwise), None)
+
+    @property
+    def listens(self) -> bool:
+        """Whether the node waits for the caller once it has spoken."""
+        if self.listen is not None:
+            return self.listen
+        if self.prompt and any(item.when.tool for item in self.transitions):
+            return True  # a tool is seldom used before the caller has said what for
+        return self.collect is not None or any(item.when.needs_caller for item in self.transitions)
+
+
+class CallFlow(AgentModel):
+    """The conversation as a graph of nodes."""
+
+    start: NodeId
+    nodes: Annotated[tuple[Node, ...], Field(min_length=1)]
+    transitions: tuple[Transition, ...] = Field(
+        (), description="Tried at every listening node, before its own."
+    )
