@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +15,19 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[csm]'")
 pytest.importorskip("transformers", reason="transformers is not installed: pip install -e '.[csm]'")
 
-from runpod_server.audio import pcm16_from_float, wav  # noqa: E402
 from runpod_server.engine.csm import CsmEngine, chunked_engine, csm_engine  # noqa: E402
 from runpod_server.engine.csm_source import CsmSource  # noqa: E402
 from runpod_server.engine.csm_stage import Stage  # noqa: E402
 from runpod_server.engine.csm_worker import Rules, Worker  # noqa: E402
 from runpod_server.engine.pace import PaceRules  # noqa: E402
-from runpod_server.engine.request import SpeechRequest  # noqa: E402
 from runpod_server.errors import BadRequest, Busy, EngineUnavailable, NotReady  # noqa: E402
 from runpod_server.model.prompt import Turn, build_prompt, encode_recording  # noqa: E402
 from runpod_server.model.weights import load_csm  # noqa: E402
 from runpod_server.voices.store import VoiceStore  # noqa: E402
+from tests.runpod_server.engine.speaking import TOLERANCE, asked, ready, spoken  # noqa: E402
 
 FRAMES = 40
 RULES = Rules(frame_limit=lambda text: FRAMES)
-TOLERANCE = 1e-4
-REFERENCE = wav(pcm16_from_float(0.3 * np.sin(np.arange(80_000, dtype=np.float32) ** 1.2 / 90)))
-
-
-@pytest.fixture(scope="module")
-def loaded(tiny_folder: Path) -> Any:
-    """The same checkpoint, for transformers to speak with."""
-    return load_csm(tiny_folder, device="cpu", dtype=torch.float32)
-
-
-@pytest.fixture
-def source(tiny_folder: Path) -> CsmSource:
-    return CsmSource(tiny_folder, device="cpu")
-
-
-@pytest.fixture
-def voices(tmp_path: Path) -> VoiceStore:
-    store = VoiceStore.open(tmp_path / "voices")
-    store.put("mara", REFERENCE, "What is said in it.", speaker_id=3)
-    return store
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +39,6 @@ def greedy(loaded: Any) -> dict[tuple[str, int], Any]:
     }
 
 
-@asynccontextmanager
-async def ready(engine: CsmEngine) -> AsyncIterator[CsmEngine]:
-    await engine.load()
-    try:
-        yield engine
-    finally:
-        await engine.close()
-
-
 def streaming(source: CsmSource, *, slots: int = 4, queue: int = 64, store: Any = None) -> CsmEngine:
     return csm_engine(
         source, max_streams=slots, max_queue=queue, references=store or VoiceStore(), rules=RULES
@@ -78,17 +47,6 @@ def streaming(source: CsmSource, *, slots: int = 4, queue: int = 64, store: Any 
 
 def one_by_one(source: CsmSource) -> CsmEngine:
     return chunked_engine(source, max_queue=20, references=VoiceStore())
-
-
-def asked(text: str, **fields: Any) -> SpeechRequest:
-    return SpeechRequest(text=text, request_id=text, **fields)
-
-
-async def spoken(engine: CsmEngine, request: SpeechRequest) -> tuple[Any, str | None]:
-    """Samples in -1 … 1, and the reason."""
-    with engine.open(request) as stream:
-        pcm16 = b"".join([piece async for piece in stream])
-    return np.frombuffer(pcm16, "<i2") / 32767, stream.reason
 
 
 def by_transformers(loaded: Any, turns: list[Turn], **more: Any) -> tuple[Any, bool]:

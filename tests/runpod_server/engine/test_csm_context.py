@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,61 +18,21 @@ from runpod_server.audio import pcm16_from_float, wav  # noqa: E402
 from runpod_server.engine.csm import CsmEngine, chunked_engine, csm_engine  # noqa: E402
 from runpod_server.engine.csm_source import CsmSource  # noqa: E402
 from runpod_server.engine.csm_worker import Rules  # noqa: E402
-from runpod_server.engine.request import HeardTurn, SpeechRequest  # noqa: E402
+from runpod_server.engine.request import HeardTurn  # noqa: E402
 from runpod_server.errors import BadRequest, Busy, GenerationFailed, NotReady  # noqa: E402
 from runpod_server.model.prompt import Turn, build_prompt, encode_recording  # noqa: E402
-from runpod_server.model.weights import load_csm  # noqa: E402
 from runpod_server.voices.shipped import open_voices  # noqa: E402
 from runpod_server.voices.store import VoiceStore  # noqa: E402
+from tests.runpod_server.engine.speaking import REFERENCE, TOLERANCE, asked, ready, spoken  # noqa: E402
 
 FRAMES = 24
 RULES = Rules(frame_limit=lambda text: FRAMES)
-TOLERANCE = 1e-4
-REFERENCE = wav(pcm16_from_float(0.3 * np.sin(np.arange(80_000, dtype=np.float32) ** 1.2 / 90)))
 CALLER = (0.3 * np.sin(np.arange(30_000, dtype=np.float32) ** 1.1 / 50)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def loaded(tiny_folder: Path) -> Any:
-    """The same checkpoint, for transformers to speak with."""
-    return load_csm(tiny_folder, device="cpu", dtype=torch.float32)
-
-
-@pytest.fixture
-def source(tiny_folder: Path) -> CsmSource:
-    return CsmSource(tiny_folder, device="cpu")
-
-
-@pytest.fixture
-def voices(tmp_path: Path) -> VoiceStore:
-    store = VoiceStore.open(tmp_path)
-    store.put("mara", REFERENCE, "What is said in it.", speaker_id=3)
-    return store
 
 
 def streaming(source: CsmSource, *, slots: int = 4, store: VoiceStore | None = None) -> CsmEngine:
     references = store or VoiceStore()
     return csm_engine(source, max_streams=slots, max_queue=20, references=references, rules=RULES)
-
-
-@asynccontextmanager
-async def ready(engine: CsmEngine) -> AsyncIterator[CsmEngine]:
-    await engine.load()
-    try:
-        yield engine
-    finally:
-        await engine.close()
-
-
-def asked(text: str, **fields: Any) -> SpeechRequest:
-    return SpeechRequest(text=text, request_id=text, **fields)
-
-
-async def spoken(engine: CsmEngine, request: SpeechRequest) -> tuple[Any, str | None]:
-    """Samples in -1 … 1, and the reason."""
-    with engine.open(request) as stream:
-        pcm16 = b"".join([piece async for piece in stream])
-    return np.frombuffer(pcm16, "<i2") / 32767, stream.reason
 
 
 def same(ours: Any, theirs: Any) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,11 +44,6 @@ async def engine_on(stage: Callable[[], Stage]) -> AsyncIterator[CsmEngine]:
         yield engine
     finally:
         await engine.close()
-
-
-@pytest.fixture
-def source(tiny_folder: Path) -> CsmSource:
-    return CsmSource(tiny_folder, device="cpu")
 
 
 async def say(engine: CsmEngine, text: str, **fields: Any) -> bytes:
