@@ -29,6 +29,7 @@ _FILLER_AFTER_S = 0.7
 _EVENT_S = 15.0  # nothing for so long: the adapter's own deadlines are shorter
 _TOOL_S = 65.0  # as above; an agent's tool has at most 60 s
 _MOST_SPOKEN = 2_000  # characters of a turn, two minutes of speech: a model that writes on is cut off there
+_MOST_WRITTEN = 20_000  # of one request, be it nothing to say: signs, markup
 _GIVEN_UP = "The caller spoke before it answered. It may have been done all the same."
 _MAX_EVENTS = 4_096  # read ahead of the voice; beyond it the server is made to wait
 
@@ -104,12 +105,16 @@ class LlmTurn:
                             self.spoken, self.broke_off = True, False
                             characters += len(piece.text)
                             yield piece
-                    if characters > _MOST_SPOKEN:
-                        log.warning("the language model talks without end at node %s", self.ask.node_id)
+                            if self._talks_on(characters):
+                                return
+                    if self._talks_on(characters, len(self._text)):
                         return
                 for piece in self._script.finish() if self.ask.task is not None else ():
                     self.spoken, self.broke_off = True, False
+                    characters += len(piece.text)
                     yield piece
+                    if self._talks_on(characters):
+                        return
                 if not calls:
                     return
                 self.broke_off = True
@@ -125,6 +130,13 @@ class LlmTurn:
             self.problem = error
         finally:
             await self.aclose()
+
+    def _talks_on(self, characters: int, written: int = 0) -> bool:
+        """Whether it has said, or written, more than anybody listens to."""
+        if characters <= _MOST_SPOKEN and written <= _MOST_WRITTEN:
+            return False
+        log.warning("the language model talks without end at node %s", self.ask.node_id)
+        return True
 
     # --- requests --------------------------------------------------------------------------------------
 

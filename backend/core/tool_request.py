@@ -30,6 +30,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OUR_HEADERS = frozenset(
     "host content-length transfer-encoding connection accept-encoding upgrade te trailer".split()
 )
+_SEPARATOR = re.compile(r"[/\\]|%(?:2f|5c)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _WITHOUT_BODY = frozenset(("GET", "DELETE"))
 _MAX_URL = 8000
@@ -164,6 +165,10 @@ def _fill_url(tool: str, url: str, arguments: Mapping[str, Any], variables: Mapp
             value = variables.get(variable, "") if variable else _scalar(tool, argument, arguments)
             if in_path and not value.strip():
                 raise ToolError(f"{tool} cannot be used yet: {variable or argument} is not known.")
+            # Percent-encoded they are one segment still, but many servers and proxies decode them first.
+            if in_path and _SEPARATOR.search(value):
+                what = f"{variable or argument} goes into an address and cannot hold / or \\"
+                raise ToolError(f"The arguments of {tool} do not fit: {what}.")
             return quote(value, safe="")
 
         return value_of

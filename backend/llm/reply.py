@@ -24,6 +24,7 @@ class _Unfinished:
     id: str
     name: str
     fragments: list[str] = field(default_factory=list)
+    size: int = 0
 
 
 class ReplyReader:
@@ -83,8 +84,10 @@ class ReplyReader:
         # Some servers send the arguments as an object instead of text of one: that cannot be put together.
         if not isinstance(arguments, str):
             raise LlmError("a tool call's arguments are not text", reason="protocol")
-        call.fragments.append(arguments)
-        if sum(map(len, call.fragments)) > _MAX_ARGUMENTS or len(self._calls) > _MAX_CALLS:
+        if arguments:
+            call.fragments.append(arguments)
+            call.size += len(arguments)
+        if call.size > _MAX_ARGUMENTS or len(self._calls) > _MAX_CALLS:
             raise LlmError("a tool call without end", reason="protocol")
 
     def _call_of(self, fragment: ChoiceDeltaToolCall) -> _Unfinished:

@@ -54,10 +54,10 @@ def test_arguments_go_into_the_query(method: str) -> None:
 def test_variables_and_arguments_fill_the_address_and_are_not_sent_twice() -> None:
     request = request_of(
         "https://crm.example/{{branch}}/orders/{id}?caller={{caller_number}}&day={day}",
-        arguments={"id": "a/b?c#d", "day": None, "people": 2},
+        arguments={"id": "a&b?c#d", "day": None, "people": 2},
         variables={"branch": "Zürich", "caller_number": "+15551234567"},
     )
-    assert request.url == "https://crm.example/Z%C3%BCrich/orders/a%2Fb%3Fc%23d?caller=%2B15551234567&day="
+    assert request.url == "https://crm.example/Z%C3%BCrich/orders/a%26b%3Fc%23d?caller=%2B15551234567&day="
     assert json.loads(request.body or b"") == {"people": 2}
 
 
@@ -81,6 +81,19 @@ def test_nothing_filled_in_leaves_the_host_or_the_path(value: str, other: str) -
 def test_a_path_cannot_be_climbed(value: str) -> None:
     with pytest.raises(ToolError, match="part of an address"):
         request_of("https://crm.example/orders/{id}/items", arguments={"id": value})
+
+
+@pytest.mark.parametrize(
+    "value", ["../admin", "1/refund", "1\\\\..\\\\2", "..%2Fadmin", "..%5cadmin", "/", "//evil.example/x"]
+)
+def test_a_value_is_one_segment_of_the_path_even_to_servers_that_decode_it_first(value: str) -> None:
+    for filled in ({"arguments": {"id": value}}, {"arguments": {"id": "7"}, "variables": {"branch": value}}):
+        with pytest.raises(ToolError, match="cannot hold /"):
+            request_of(
+                "https://crm.example/{{branch}}/{id}/items", **{"variables": {"branch": "b"}, **filled}
+            )
+    query = request_of("https://crm.example/find?q={id}", arguments={"id": value}).url
+    assert query.startswith("https://crm.example/find?q=") and "/" not in query.partition("?")[2]
 
 
 def test_what_is_not_known_yet_is_told() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -119,3 +120,18 @@ def test_whatever_comes_is_read_or_refused(delta: Any, choices: Any, usage: Any)
                 assert isinstance(event, TextDelta | ToolCall)
         except (LlmError, ValueError, TypeError, LookupError, AttributeError):
             pass  # the adapter makes one kind of failure of all these
+
+
+def test_a_call_in_single_characters_is_put_together_while_others_wait() -> None:
+    sign = chunk(fragment("1", index=0, name="look"))
+    began_s = time.process_time()
+    (call,) = read(*[sign] * 60_000, chunk(finish="tool_calls"))
+    assert call == ToolCall("call_0", "look", "1" * 60_000)
+    assert time.process_time() - began_s < 3.0, "the whole process stands still meanwhile"
+
+
+def test_a_call_without_end_is_given_up() -> None:
+    with pytest.raises(LlmError, match="without end"):
+        read(*[chunk(fragment("x" * 1_000, index=0, name="look"))] * 70)
+    with pytest.raises(LlmError, match="without end"):
+        read(*[chunk(fragment("{}", index=at, id=f"c{at}", name="look")) for at in range(50)])
