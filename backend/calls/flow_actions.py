@@ -1,4 +1,4 @@
-"""What a call flow's nodes do beside speaking: transfers, keys, webhooks. Never decides that they are due."""
+"""What a call flow's nodes do beside speaking: transfers, keys, recording, webhooks. Never decides when."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from backend.calls.ledger import Ledger, now
 from backend.calls.leg import CarrierLeg
 from backend.calls.ports import SendWebhook
-from backend.core.steps import Action, CallWebhook, Hangup, SendDtmf, Transfer
+from backend.calls.tape import Tape
+from backend.core.steps import Action, CallWebhook, Hangup, Record, SendDtmf, Transfer
 from backend.errors import CarrierError
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class FlowActions:
         self,
         leg: CarrierLeg,
         ledger: Ledger,
+        tape: Tape,
         webhook: SendWebhook | None,
         tasks: asyncio.TaskGroup,
         *,
@@ -33,7 +35,8 @@ class FlowActions:
     ) -> None:
         self.handed_over = False
         """Whether the caller is somebody else's by now."""
-        self._leg, self._ledger, self._webhook, self._tasks = leg, ledger, webhook, tasks
+        self._leg, self._ledger, self._tape = leg, ledger, tape
+        self._webhook, self._tasks = webhook, tasks
         self._on_handed_over = on_handed_over
         self._webhooks = 0
 
@@ -47,10 +50,10 @@ class FlowActions:
                     await self._leg.send_dtmf(digits)
                 case CallWebhook(url):
                     self._tell_webhook(url, node_id, variables)
+                case Record(on):
+                    self._tape.switch(on)
                 case Hangup():
                     pass  # the conversation ends, and with it the call
-                case other:
-                    log.warning("call %s: this version cannot do %s yet", self._ledger.record.id, other)
         except CarrierError as error:
             log.error("call %s: %s", self._ledger.record.id, error)
             self._ledger.error = str(error)

@@ -56,6 +56,7 @@ class Ledger:
                 state=ended.state,
                 call_control_id=ended.call_control_id,
                 call_session_id=ended.call_session_id,
+                call_leg_id=ended.call_leg_id,
                 answered_at=ended.answered_at,
                 ended_at=ended.ended_at,
                 hangup_cause=ended.hangup_cause,

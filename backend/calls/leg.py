@@ -6,7 +6,8 @@ Refuses to know when they are due.
 from __future__ import annotations
 
 from backend.calls.ledger import Ledger
-from backend.calls.ports import Carrier, ListeningCarrier
+from backend.calls.ports import Carrier, ListeningCarrier, RecordingCarrier
+from backend.core.agent_settings import RecordingSettings
 from backend.core.g711 import Codec
 from backend.core.hearing import CarrierHearing
 from backend.errors import CallGone, CarrierError, HearingError, SpeechFailure
@@ -59,6 +60,24 @@ class CarrierLeg:
     async def send_dtmf(self, digits: str) -> None:
         """Press keys."""
         await self.carrier.send_dtmf(self.ccid, digits=digits, command_id=self.next_command_id("dtmf"))
+
+    async def start_recording(self, how: RecordingSettings) -> None:
+        """Have the carrier record."""
+        if not isinstance(self.carrier, RecordingCarrier):
+            raise CarrierError("this carrier cannot record")
+        await self.carrier.start_recording(
+            self.ccid,
+            channels=how.channels,
+            audio_format=how.format,
+            # What comes of it is told without the call's id, perhaps, and when the call is long forgotten.
+            client_state=self._ledger.record.id,
+            command_id=self.next_command_id("record"),
+        )
+
+    async def stop_recording(self) -> None:
+        """Record no more."""
+        if isinstance(self.carrier, RecordingCarrier):
+            await self.carrier.stop_recording(self.ccid, command_id=self.next_command_id("record-stop"))
 
     async def start_hearing(self, order: CarrierHearing) -> None:
         """Have the carrier listen along. Raises HearingError."""

@@ -18,6 +18,7 @@ from backend.calls.leg import CarrierLeg
 from backend.calls.media_line import MediaLine
 from backend.calls.ports import CallParts, MediaSocket
 from backend.calls.talk import Talk
+from backend.calls.tape import Tape
 from backend.core import call as commands
 from backend.core.agent import Agent
 from backend.core.call import CallMachine, Command
@@ -26,6 +27,7 @@ from backend.core.g711 import Codec
 from backend.core.media import UnsupportedLeg
 from backend.core.records import CallRecord
 from backend.errors import CallGone, CarrierError
+from backend.telnyx.control import DialedCall
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class LiveCall:
         self._dtmf = DtmfMerger()
         self._line = MediaLine(record.id, self)
         self._tasks: asyncio.TaskGroup | None = None
+        self._tape: Tape | None = None
         self._actions: FlowActions | None = None
         self._talk: Talk | None = None
         self._closing = False
@@ -81,9 +84,13 @@ class LiveCall:
         if self.record.call_control_id is None:
             self.ledger.record = replace(self.record, call_control_id=call_control_id)
 
-    async def dialled(self, call_control_id: str, call_session_id: str | None) -> None:
-        """The carrier gave our outbound call its id."""
-        await self.ledger.update(call_control_id=call_control_id, call_session_id=call_session_id)
+    async def dialled(self, call: DialedCall) -> None:
+        """The carrier gave our outbound call its ids."""
+        await self.ledger.update(
+            call_control_id=call.call_control_id,
+            call_session_id=call.call_session_id or None,
+            call_leg_id=call.call_leg_id or None,
+        )
         if self._closing or self.machine.over:
             # Given up meanwhile, as on shutdown: the telephone must not ring for nobody.
             await self._command("hang up", self.leg.hang_up)
@@ -111,8 +118,14 @@ class LiveCall:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
+                self._tape = tape = Tape(self.leg, self.ledger, self.agent.recording, tasks)
                 self._actions = FlowActions(
-                    self.leg, self.ledger, self._parts.webhook, tasks, on_handed_over=self._handed_over
+                    self.leg,
+                    self.ledger,
+                    tape,
+                    self._parts.webhook,
+                    tasks,
+                    on_handed_over=self._handed_over,
                 )
                 writer = tasks.create_task(self.ledger.turns.run(), name="recorder")
                 warm_up = tasks.create_task(self._equipment.warm_up(), name="warm up")
@@ -121,6 +134,7 @@ class LiveCall:
                 finally:
                     self._closing = True
                     warm_up.cancel()
+                    tape.close()
                     if not self.machine.over:
                         # Cancelled from outside, as on shutdown: nobody is left on a dead line.
                         await self._command("hang up", self.leg.hang_up)
@@ -155,6 +169,8 @@ class LiveCall:
                 case commands.StartStreaming():
                     answered_at = self.record.answered_at or now()
                     await self._command("start streaming", self._start_streaming)
+                    if self.record.answered_at is None and self.agent.recording.enabled:
+                        self._record()
                     await self.ledger.update(state="answered", answered_at=answered_at)
                 case commands.HangUp(reason):
                     log.info("call %s: hanging up: %s", self.record.id, reason)
@@ -185,6 +201,10 @@ class LiveCall:
     async def _start_streaming(self) -> None:
         token, auth_token = self._line.new_tokens()
         await self.leg.start_streaming(f"{self._parts.media_url}/{token}", auth_token)
+
+    def _record(self) -> None:
+        assert self._tape is not None
+        self._tape.switch(True)
 
     async def _store_the_end(self) -> None:
         if not self.machine.over:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from backend.calls import recordings
 from backend.calls.live_call import LiveCall
 from backend.calls.ports import CallParts, Carrier, MediaSocket
 from backend.core.agent import Agent, missing_variables
@@ -115,6 +116,9 @@ class CallManager:
         if event.event_type == "call.initiated" and event.payload.get("direction") == "incoming":
             self._spawn(self._offered(event), "offered call")
             return True
+        if event.event_type in (recordings.SAVED, recordings.FAILED):
+            self._spawn(recordings.keep_recording(self._parts.store, event), "recording")
+            return True
         call = self._find_for(event)
         if call is not None:
             self._tell(call, event)
@@ -172,7 +176,12 @@ class CallManager:
         caller, called = str(event.payload.get("from", "")), str(event.payload.get("to", ""))
         agent = self._agents.by_number(called)
         record = _record("inbound", agent.id if agent else "", caller, called)
-        record = replace(record, call_control_id=control_id, call_session_id=event.call_session_id)
+        record = replace(
+            record,
+            call_control_id=control_id,
+            call_session_id=event.call_session_id,
+            call_leg_id=event.call_leg_id,
+        )
         if ended is not None:
             self._remember_end(control_id, None)
             await self._keep(replace(record, state="ended", ended_at=_now(), **asdict(ended)))
@@ -265,7 +274,7 @@ class CallManager:
                 self._by_control_id[dialled.call_control_id] = call
             else:
                 self._remember_end(dialled.call_control_id, None)
-            await call.dialled(dialled.call_control_id, dialled.call_session_id)
+            await call.dialled(dialled)
         await asyncio.wait([running])
 
     async def _start(self, record: CallRecord, agent: Agent, variables: dict[str, str]) -> None:

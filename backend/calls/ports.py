@@ -11,7 +11,15 @@ from backend.core.agent import Agent
 from backend.core.health import RouteKey
 from backend.core.hearing import CarrierHearing, EarKey
 from backend.core.llm import LlmEvent, Message, ToolCall, ToolSpec
-from backend.core.records import CallRecord, CallState, Direction, ToolUse, TurnRecord, TurnTimings
+from backend.core.records import (
+    CallRecord,
+    CallRecording,
+    CallState,
+    Direction,
+    ToolUse,
+    TurnRecord,
+    TurnTimings,
+)
 from backend.core.speech import Piece, RouteName, Sound
 
 Clock = Callable[[], float]
@@ -53,6 +61,11 @@ class Transcriber(Protocol):
 
     async def transcribe(self, pcm16_8k: bytes) -> str:
         """Words of one utterance; "" for none. Raises HearingError."""
+
+
+MelodyJudge = Callable[[bytes], Awaitable[float | None]]
+"""A turn so far, int16 at 8 kHz → how likely its speaker is done, 0 to 1; None: no opinion.
+See `backend.stt.smart_turn`."""
 
 
 @runtime_checkable
@@ -180,6 +193,19 @@ class Store(Protocol):
     async def add_tool(self, call_id: str, tool: ToolUse) -> None:
         """Keep what a tool did; the same index again replaces it."""
 
+    async def keep_recording(self, call_id: str, told: CallRecording) -> None:
+        """Keep what is told of a recording: see `backend.core.recordings`."""
+
+    async def find(
+        self,
+        *,
+        call_id: str | None = None,
+        call_control_id: str | None = None,
+        call_leg_id: str | None = None,
+        call_session_id: str | None = None,
+    ) -> str | None:
+        """Our id of the call that has one of these ids, the first that is known."""
+
     async def get(self, any_id: str) -> CallRecord | None:
         """A call by our id or the carrier's."""
 
@@ -211,6 +237,23 @@ class ListeningCarrier(Protocol):
     async def start_transcription(
         self, ccid: str, *, model: str | None, language: str, key_terms: Sequence[str], command_id: str
     ) -> None: ...
+
+
+@runtime_checkable
+class RecordingCarrier(Protocol):
+    """A carrier that can record."""
+
+    async def start_recording(
+        self,
+        ccid: str,
+        *,
+        channels: Literal["single", "dual"],
+        audio_format: Literal["mp3", "wav"],
+        client_state: str,
+        command_id: str,
+    ) -> None: ...
+
+    async def stop_recording(self, ccid: str, *, command_id: str) -> None: ...
 
 
 SendWebhook = Callable[[str, Mapping[str, object]], Awaitable[None]]
@@ -271,3 +314,5 @@ class CallParts:
     """Told of each answer: what became of it, prompt and completion tokens."""
     webhook: SendWebhook | None = None
     """Tells another system; None: webhooks are not sent."""
+    judge_melody: MelodyJudge | None = None
+    """A second opinion on whether the caller is done; None: their words alone tell."""

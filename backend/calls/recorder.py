@@ -1,4 +1,4 @@
-"""Writes a call's turns and tools to the database beside the call: speaking never waits for a disk."""
+"""Writes what happens in a call to the database beside it, so that speaking never waits for a disk."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import logging
 from collections.abc import Callable
 
 from backend.calls.ports import Store
-from backend.core.records import ToolUse, TurnRecord, TurnTimings
+from backend.core.records import CallRecording, ToolUse, TurnRecord, TurnTimings
 from backend.errors import StorageError
 
 log = logging.getLogger(__name__)
 
+_Item = TurnRecord | ToolUse | CallRecording
 _MAX_WAITING = 1_000
 _TRIES = 5
 
 
 class TurnRecorder:
-    """One call's turns, and what its tools did, on their way to the store.
+    """One call's turns, uses of tools and recordings on their way to the store, in order.
 
     At most 1,000 wait; beyond that the newest is dropped and the log says so, text and all.
     """
@@ -27,7 +28,7 @@ class TurnRecorder:
     ) -> None:
         """`on_turn` is told the timings of each turn of the agent's."""
         self._store, self._call_id, self._on_turn = store, call_id, on_turn
-        self._queue: asyncio.Queue[TurnRecord | ToolUse] = asyncio.Queue(_MAX_WAITING)
+        self._queue: asyncio.Queue[_Item] = asyncio.Queue(_MAX_WAITING)
         self.count = 0
         self.tools = 0
 
@@ -43,6 +44,10 @@ class TurnRecorder:
         self.tools = max(self.tools, tool.index + 1)
         self._put(tool)
 
+    def add_recording(self, told: CallRecording) -> None:
+        """Keep what is told of a recording; returns at once."""
+        self._put(told)
+
     async def run(self) -> None:
         """Write until cancelled."""
         while True:
@@ -56,22 +61,25 @@ class TurnRecorder:
         """Returns when everything added so far is stored or given up."""
         await self._queue.join()
 
-    def _put(self, item: TurnRecord | ToolUse) -> None:
+    def _put(self, item: _Item) -> None:
         try:
             self._queue.put_nowait(item)
         except asyncio.QueueFull:
             log.error("call %s: not stored, %d are waiting: %s", self._call_id, _MAX_WAITING, item)
 
-    async def _write(self, item: TurnRecord | ToolUse) -> None:
+    async def _write(self, item: _Item) -> None:
         for attempt in range(_TRIES):
             try:
-                if isinstance(item, TurnRecord):
-                    await self._store.add_turn(self._call_id, item)
-                else:
-                    await self._store.add_tool(self._call_id, item)
+                match item:
+                    case TurnRecord():
+                        await self._store.add_turn(self._call_id, item)
+                    case ToolUse():
+                        await self._store.add_tool(self._call_id, item)
+                    case CallRecording():
+                        await self._store.keep_recording(self._call_id, item)
                 return
             except StorageError as error:
-                kind = "turn" if isinstance(item, TurnRecord) else "use of a tool"
+                kind = type(item).__name__
                 log.warning("call %s: %s %d not stored yet: %s", self._call_id, kind, item.index, error)
                 await asyncio.sleep(0.1 * 2**attempt)
         log.error("call %s: lost after %d tries: %s", self._call_id, _TRIES, item)

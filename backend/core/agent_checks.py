@@ -291,12 +291,7 @@ def nearest(name: str, known: Collection[str]) -> str:
 def unsupported(agent: Agent) -> list[str]:
     """What the agent asks for that this version can read but not carry out yet, a sentence each."""
     asks = {
-        "recording": agent.recording.enabled,
         "voicemail detection": agent.voicemail.detect,
         "limits.budget_usd": agent.limits.budget_usd is not None,
     }
-    for node in agent.call_flow.nodes:
-        for action in node.actions:
-            if action.type == "record":
-                asks[f"the {action.type} action of node {node.id!r}"] = True
     return [f"not carried out by this version: {ask}." for ask, asked in asks.items() if asked]

@@ -79,6 +79,25 @@ class ToolUse:
     problem: str | None = None
 
 
+RecordingState = Literal["started", "saved", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecording:
+    """A stretch of the call that the carrier was told to record. `started`: not saved, or not yet.
+
+    `urls` by format ("mp3", "wav"): whoever has one may listen, so they are in no repr, and thus in no log.
+    """
+
+    state: RecordingState
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    channels: str | None = None
+    urls: Mapping[str, str] = field(default_factory=dict, repr=False)
+    problem: str | None = None
+    index: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class CallRecord:
     """One call. `id` is ours; `call_control_id` is Telnyx's (None until it answered our dial)."""
@@ -92,6 +111,7 @@ class CallRecord:
     created_at: datetime
     call_control_id: str | None = None
     call_session_id: str | None = None
+    call_leg_id: str | None = None
     answered_at: datetime | None = None
     ended_at: datetime | None = None
     hangup_cause: str | None = None
@@ -101,3 +121,4 @@ class CallRecord:
     idempotency_key: str | None = None
     turns: tuple[TurnRecord, ...] = ()
     tools: tuple[ToolUse, ...] = ()
+    recordings: tuple[CallRecording, ...] = ()

@@ -19,7 +19,16 @@ from backend.calls.live_call import LiveCall
 from backend.calls.manager import CallManager, DiallingCarrier
 from backend.calls.ports import CallParts
 from backend.core.agent import Agent
-from backend.core.records import CallRecord, CallState, Direction, ToolUse, TurnRecord, TurnTimings
+from backend.core.recordings import placed
+from backend.core.records import (
+    CallRecord,
+    CallRecording,
+    CallState,
+    Direction,
+    ToolUse,
+    TurnRecord,
+    TurnTimings,
+)
 from backend.errors import CallGone, CarrierError
 from backend.simulator import commands
 from backend.simulator.call import SimCall, Surroundings
@@ -64,6 +73,24 @@ class MemoryStore:
         others = [known for known in call.tools if known.index != tool.index]
         tools = tuple(sorted([*others, tool], key=lambda known: known.index))
         self._calls[call_id] = replace(call, tools=tools)
+
+    async def keep_recording(self, call_id: str, told: CallRecording) -> None:
+        call = self._calls[call_id]
+        item = placed(call.recordings, told)
+        if item is not None:
+            others = [known for known in call.recordings if known.index != item.index]
+            kept = tuple(sorted([*others, item], key=lambda known: known.index))
+            self._calls[call_id] = replace(call, recordings=kept)
+
+    async def find(
+        self,
+        *,
+        call_id: str | None = None,
+        call_control_id: str | None = None,
+        call_leg_id: str | None = None,
+        call_session_id: str | None = None,
+    ) -> str | None:
+        return next(iter(self._calls), None)  # there is but one
 
     async def get(self, any_id: str) -> CallRecord | None:
         if any_id in self._calls:

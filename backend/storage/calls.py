@@ -23,7 +23,8 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from backend.core.records import CallRecord, CallState, Direction, ToolUse, TurnRecord
+from backend.core.recordings import placed
+from backend.core.records import CallRecord, CallRecording, CallState, Direction, ToolUse, TurnRecord
 from backend.errors import RequestError, StorageError
 from backend.storage import tables
 from backend.storage.problems import storage_error
@@ -40,11 +41,12 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
 }
-_CHANGEABLE = frozenset(f.name for f in dataclasses.fields(CallRecord)) - {"id", "turns", "tools"}
+_LISTS = frozenset(("turns", "tools", "recordings"))
+_CHANGEABLE = frozenset(f.name for f in dataclasses.fields(CallRecord)) - _LISTS - {"id"}
 
 
 class CallStore:
-    """The calls with their turns and tools. Use `open` to make one and `close` it at the end.
+    """The calls with their turns, tools and recordings. Use `open` to make one and `close` it at the end.
 
     Every method raises StorageError, with a sentence, when the database cannot be used.
     """
@@ -77,7 +79,7 @@ class CallStore:
         await self._engine.dispose()
 
     async def create(self, call: CallRecord) -> CallRecord:
-        """Keep a new call with its turns and tools.
+        """Keep a new call with all that belongs to it.
 
         A call with the same idempotency key, or of the same `call_control_id`, that is there already is
         returned instead, with its turns, and nothing is changed.
@@ -90,6 +92,10 @@ class CallStore:
                     await connection.execute(self._upsert(tables.turns, tables.turn_row(call.id, turn)))
                 for tool in call.tools:
                     await connection.execute(self._upsert(tables.tool_uses, tables.tool_row(call.id, tool)))
+                for item in call.recordings:
+                    await connection.execute(
+                        self._upsert(tables.recordings, tables.recording_row(call.id, item))
+                    )
                 return call
             same = [tables.calls.c.id == call.id]
             if call.idempotency_key is not None:
@@ -104,8 +110,8 @@ class CallStore:
     async def update(self, call_id: str, **changes: object) -> CallRecord:
         """Change fields of our call `call_id`; the call as it is then, with its turns.
 
-        Raises TypeError for a field that calls do not have (or `id`, `turns`, `tools`), StorageError for a
-        call that is not there.
+        Raises TypeError for a field that calls do not have (or `id`, or a list), StorageError for a call that
+        is not there.
         """
         if unknown := changes.keys() - _CHANGEABLE:
             raise TypeError(f"a call has no field to change named {', '.join(sorted(unknown))}")
@@ -127,8 +133,47 @@ class CallStore:
         """Keep what a tool did in our call `call_id`; the one of the same index is replaced."""
         await self._add(tables.tool_uses, tables.tool_row(call_id, tool), "a use of a tool")
 
+    async def keep_recording(self, call_id: str, told: CallRecording) -> None:
+        """Keep what is told of a recording of our call `call_id`: see `backend.core.recordings`."""
+        async with self._transaction() as connection:
+            # Changes nothing, and makes whoever is told of another recording meanwhile wait.
+            locked = await connection.execute(
+                update(tables.calls).where(tables.calls.c.id == call_id).values(id=call_id)
+            )
+            if not locked.rowcount:
+                raise StorageError(f"There is no call {call_id} in the database to add a recording to.")
+            rows = await connection.execute(_of_call(tables.recordings, call_id))
+            item = placed([tables.recording(row) for row in rows.mappings()], told)
+            if item is not None:
+                await connection.execute(self._upsert(tables.recordings, tables.recording_row(call_id, item)))
+
+    async def find(
+        self,
+        *,
+        call_id: str | None = None,
+        call_control_id: str | None = None,
+        call_leg_id: str | None = None,
+        call_session_id: str | None = None,
+    ) -> str | None:
+        """Our id of the call that has one of these ids, the first that is known; the newest of several."""
+        calls = tables.calls.c
+        wanted = (
+            (calls.id, call_id),
+            (calls.call_control_id, call_control_id),
+            (calls.call_leg_id, call_leg_id),
+            (calls.call_session_id, call_session_id),
+        )
+        async with self._transaction() as connection:
+            for column, value in wanted:
+                if value is None:
+                    continue
+                query = select(calls.id).where(column == value).order_by(calls.created_at.desc()).limit(1)
+                if (found := await connection.scalar(query)) is not None:
+                    return str(found)
+        return None
+
     async def get(self, any_id: str) -> CallRecord | None:
-        """The call of this id, ours or Telnyx's call_control_id, with its turns."""
+        """The call of this id, ours or Telnyx's call_control_id, with all that belongs to it."""
         async with self._transaction() as connection:
             return await _fetch(
                 connection, or_(tables.calls.c.id == any_id, tables.calls.c.call_control_id == any_id)
@@ -143,7 +188,7 @@ class CallStore:
         limit: int = 50,
         before: str | None = None,
     ) -> _Page:
-        """Up to `limit` (1–500) calls, newest first, without their turns and tools.
+        """Up to `limit` (1–500) calls, newest first, without their lists.
 
         `before`: the id of the last call of the page before. Raises RequestError when there is no such call.
         """
@@ -247,10 +292,12 @@ async def _fetch(connection: AsyncConnection, which: ColumnElement[bool]) -> Cal
         return None
     its_turns = await connection.execute(_of_call(tables.turns, row["id"]))
     its_tools = await connection.execute(_of_call(tables.tool_uses, row["id"]))
+    its_recordings = await connection.execute(_of_call(tables.recordings, row["id"]))
     return tables.call_record(
         row,
-        tuple(tables.turn_record(turn) for turn in its_turns.mappings()),
-        tuple(tables.tool_use(tool) for tool in its_tools.mappings()),
+        turns=tuple(tables.turn_record(turn) for turn in its_turns.mappings()),
+        tools=tuple(tables.tool_use(tool) for tool in its_tools.mappings()),
+        recordings=tuple(tables.recording(item) for item in its_recordings.mappings()),
     )
 
 
@@ -296,6 +343,7 @@ def _engine(url: URL, busy_timeout_ms: int) -> AsyncEngine:
             return create_async_engine(
                 url,
                 pool_pre_ping=True,
+                hide_parameters=True,  # what callers say, and where recordings lie, is for no log
                 pool_timeout=CONNECT_TIMEOUT_S,
                 connect_args={"timeout": CONNECT_TIMEOUT_S, "command_timeout": OPERATION_TIMEOUT_S},
             )
@@ -304,6 +352,7 @@ def _engine(url: URL, busy_timeout_ms: int) -> AsyncEngine:
         engine = create_async_engine(
             url,
             poolclass=AsyncAdaptedQueuePool,
+            hide_parameters=True,
             pool_size=1 if in_memory else 5,
             max_overflow=0,
             pool_timeout=OPERATION_TIMEOUT_S,

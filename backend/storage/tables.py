@@ -28,16 +28,20 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-from backend.core.records import CallRecord, SpokenBy, ToolUse, TurnRecord, TurnTimings
+from backend.core.records import CallRecord, CallRecording, SpokenBy, ToolUse, TurnRecord, TurnTimings
 
 # Raise it with every change of a table, and say in UPGRADES how an older database becomes one of it.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # Version → the commands that make a database of it one of the next version, in SQLite and PostgreSQL alike.
 # Tables that are new are made before, as in a new database.
 UPGRADES: Mapping[int, tuple[str, ...]] = {
     1: ("ALTER TABLE turns ADD COLUMN spoken JSON",),
     2: (),  # tool_uses is new
+    3: (  # recordings is new
+        "ALTER TABLE calls ADD COLUMN call_leg_id TEXT",
+        "CREATE INDEX ix_calls_call_leg_id ON calls (call_leg_id)",
+    ),
 }
 
 
@@ -82,6 +86,7 @@ calls = Table(
     # Telnyx's ids have no stated length.
     Column("call_control_id", Text, unique=True),
     Column("call_session_id", Text, index=True),
+    Column("call_leg_id", Text, index=True),
     Column("answered_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
     Column("hangup_cause", Text),
@@ -126,12 +131,25 @@ tool_uses = Table(
     Column("problem", Text),
 )
 
+recordings = Table(
+    "recordings",
+    metadata,
+    Column("call_id", String(64), ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("channels", String(16)),
+    Column("urls", JSON, nullable=False),
+    Column("problem", Text),
+)
+
 _TIMING_NAMES = frozenset(timing.name for timing in dataclasses.fields(TurnTimings))
 _SPOKEN_NAMES = frozenset(item.name for item in dataclasses.fields(SpokenBy))
 
 
 def call_row(call: CallRecord) -> dict[str, Any]:
-    """A call without its turns and tools, as columns."""
+    """A call without its lists, as columns."""
     row = {column.name: getattr(call, column.name) for column in calls.columns}
     row["variables"] = dict(call.variables)
     return row
@@ -147,12 +165,18 @@ def tool_row(call_id: str, tool: ToolUse) -> dict[str, Any]:
     return {**dataclasses.asdict(tool), "call_id": call_id}
 
 
-def call_record(
-    row: RowMapping, its_turns: tuple[TurnRecord, ...] = (), its_tools: tuple[ToolUse, ...] = ()
-) -> CallRecord:
-    """The call a row of `calls` holds."""
-    columns = {column.name: row[column] for column in calls.columns}
-    return CallRecord(**columns, turns=its_turns, tools=its_tools)
+def recording_row(call_id: str, recording: CallRecording) -> dict[str, Any]:
+    """One recording as columns."""
+    return {
+        **dataclasses.asdict(recording),
+        "call_id": call_id,
+        "channels": recording.channels and recording.channels[:16],
+    }
+
+
+def call_record(row: RowMapping, **lists: Any) -> CallRecord:
+    """The call a row of `calls` holds; `lists`: its turns, tools and recordings."""
+    return CallRecord(**{column.name: row[column] for column in calls.columns}, **lists)
 
 
 def tool_use(row: RowMapping) -> ToolUse:
@@ -170,3 +194,9 @@ def turn_record(row: RowMapping) -> TurnRecord:
         for item in values["spoken"] or ()
     )
     return TurnRecord(**{**values, "timings": TurnTimings(**known), "spoken": spoken})
+
+
+def recording(row: RowMapping) -> CallRecording:
+    """What a row of `recordings` holds."""
+    names = [column.name for column in recordings.columns if column.name != "call_id"]
+    return CallRecording(**{name: row[name] for name in names})

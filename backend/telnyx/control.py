@@ -221,6 +221,34 @@ class CallControl:
             ),
         )
 
+    async def start_recording(
+        self,
+        ccid: str,
+        *,
+        channels: Literal["single", "dual"],
+        audio_format: Literal["mp3", "wav"],
+        client_state: str,
+        command_id: str,
+    ) -> None:
+        """Record the call from now on; `call.recording.saved` or `.error` follows when it has ended.
+
+        `client_state` is plain text that those bring back: they may name no call.
+        """
+        await self._run(
+            "record the call",
+            lambda: self._actions.start_recording(
+                ccid,
+                channels=channels,
+                format=audio_format,
+                client_state=base64.b64encode(client_state.encode()).decode("ascii"),
+                command_id=command_id,
+            ),
+        )
+
+    async def stop_recording(self, ccid: str, *, command_id: str) -> None:
+        """Record no more."""
+        await self._run("stop recording", lambda: self._actions.stop_recording(ccid, command_id=command_id))
+
     async def check(self) -> None:
         """Whether Telnyx is reachable and takes our key; returns if so.
 

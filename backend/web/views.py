@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from backend.core.records import CallRecord, CallState, Direction, Role, TurnRecord
+from backend.core.records import CallRecord, CallState, Direction, RecordingState, Role, TurnRecord
 
 
 class TimingsView(BaseModel):
@@ -63,6 +63,19 @@ class ToolView(BaseModel):
     problem: str | None = Field(description="What the language model was told instead of a result.")
 
 
+class RecordingView(BaseModel):
+    """A stretch of the call that was recorded."""
+
+    state: RecordingState = Field(description="`started`: not saved, or not yet.")
+    started_at: datetime | None
+    ended_at: datetime | None
+    channels: str | None = Field(description="`dual`: the caller and the agent apart.")
+    urls: dict[str, str] = Field(
+        description="By format. Whoever has one may listen; Telnyx's last 10 minutes."
+    )
+    problem: str | None
+
+
 class CallSummary(BaseModel):
     """One call."""
 
@@ -91,6 +104,7 @@ class CallView(CallSummary):
 
     turns: list[TurnView]
     tools: list[ToolView] = Field(description="The tools used, in order.")
+    recordings: list[RecordingView]
     routes: list[str] = Field(description="The speech routes used, in the order of their first use.")
 
 
@@ -102,17 +116,20 @@ class CallPage(BaseModel):
 
 
 def summary(call: CallRecord) -> CallSummary:
-    """The call without its turns and tools."""
+    """The call without its lists."""
     return CallSummary.model_validate(_values(call))
 
 
 def view(call: CallRecord) -> CallView:
-    """The call with its turns and tools."""
+    """The call with all that belongs to it."""
     used = (name for turn in call.turns for name in (turn.route, *(item.route for item in turn.spoken)))
     routes = dict.fromkeys(name for name in used if name)
     turns = [turn_view(turn) for turn in call.turns]
     tools = [dataclasses.asdict(tool) for tool in call.tools]
-    return CallView.model_validate({**_values(call), "turns": turns, "tools": tools, "routes": list(routes)})
+    recordings = [dataclasses.asdict(recording) for recording in call.recordings]
+    return CallView.model_validate(
+        {**_values(call), "turns": turns, "tools": tools, "recordings": recordings, "routes": list(routes)}
+    )
 
 
 def turn_view(turn: TurnRecord) -> TurnView:
@@ -124,7 +141,7 @@ def turn_view(turn: TurnRecord) -> TurnView:
     return TurnView.model_validate({**dataclasses.asdict(turn), "response_ms": response_ms})
 
 
-_APART = ("turns", "tools", "variables")
+_APART = ("turns", "tools", "recordings", "call_leg_id", "variables")
 
 
 def _values(call: CallRecord) -> dict[str, object]:

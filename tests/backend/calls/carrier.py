@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -109,6 +110,15 @@ class Carrier:
     async def stop_speaking(self, ccid: str, *, command_id: str) -> None:
         await self._do("stop_speaking", ccid, command_id, lambda: self.tell("call.speak.ended", ccid))
 
+    async def start_recording(
+        self, ccid: str, *, channels: str, audio_format: str, client_state: str, command_id: str
+    ) -> None:
+        what = {"channels": channels, "audio_format": audio_format, "client_state": client_state}
+        await self._do("start_recording", ccid, command_id, lambda: None, **what)
+
+    async def stop_recording(self, ccid: str, *, command_id: str) -> None:
+        await self._do("stop_recording", ccid, command_id, lambda: None)
+
     async def dial(self, *, to: str, from_: str, client_state: str | None, command_id: str) -> DialedCall:
         what = {"to": to, "from_": from_, "client_state": client_state}
         await self._do("dial", "", command_id, lambda: None, **what)
@@ -137,6 +147,24 @@ class Carrier:
     def tell(self, event_type: str, ccid: str = CCID, **payload: Any) -> bool:
         assert self.manager is not None
         return self.manager.accept_event(self.event(event_type, ccid, **payload))
+
+    def tell_recording(self, known_by: str, call_id: str, payload: dict[str, Any]) -> None:
+        """A recording is saved; the event names the call by one thing only."""
+        assert self.manager is not None
+        named: dict[str, Any] = {"call_control_id": None, "call_leg_id": None, "call_session_id": None}
+        match known_by:
+            case "client_state":
+                payload = {**payload, "client_state": base64.b64encode(call_id.encode()).decode()}
+            case "leg":
+                named["call_leg_id"] = "leg"
+            case "session":
+                named["call_session_id"] = "session"
+            case other:
+                named["call_control_id"] = other
+        event_id = f"event-{next(self._numbers)}"
+        self.manager.accept_event(
+            TelnyxEvent(event_id, "call.recording.saved", payload=payload, occurred_at=None, **named)
+        )
 
     def ring(self, ccid: str = CCID, to: str = CALLED) -> None:
         self.tell("call.initiated", ccid, direction="incoming", **{"from": CALLER, "to": to})

@@ -18,7 +18,8 @@ from backend.calls.voice import Voice
 from backend.core.agent import Agent
 from backend.core.failover import Patience
 from backend.core.health import RouteKey
-from backend.core.records import CallRecord, ToolUse, TurnRecord
+from backend.core.recordings import placed
+from backend.core.records import CallRecord, CallRecording, ToolUse, TurnRecord
 from backend.core.speech import RouteName, Sound
 from backend.errors import StorageError
 
@@ -224,7 +225,9 @@ class MemoryStore:
         self.calls: dict[str, CallRecord] = {}
         self.turns: dict[str, dict[int, TurnRecord]] = {}
         self.tools: dict[str, dict[int, ToolUse]] = {}
+        self.recordings: dict[str, dict[int, CallRecording]] = {}
         self.broken = False
+        self.refused = 0
         self.gate = asyncio.Event()
         self.gate.set()
         self.updates: list[dict[str, object]] = []
@@ -232,6 +235,7 @@ class MemoryStore:
     async def _ready(self) -> None:
         await self.gate.wait()
         if self.broken:
+            self.refused += 1
             raise StorageError("the disk is full")
 
     async def create(self, call: CallRecord) -> CallRecord:
@@ -258,6 +262,36 @@ class MemoryStore:
     async def add_tool(self, call_id: str, tool: ToolUse) -> None:
         await self._ready()
         self.tools.setdefault(call_id, {})[tool.index] = tool
+
+    async def keep_recording(self, call_id: str, told: CallRecording) -> None:
+        await self._ready()
+        if call_id not in self.calls:
+            raise StorageError(f"no call {call_id}")
+        known = self.recordings.setdefault(call_id, {})
+        item = placed([known[index] for index in sorted(known)], told)
+        if item is not None:
+            known[item.index] = item
+
+    async def find(
+        self,
+        *,
+        call_id: str | None = None,
+        call_control_id: str | None = None,
+        call_leg_id: str | None = None,
+        call_session_id: str | None = None,
+    ) -> str | None:
+        await self._ready()
+        wanted = {
+            "id": call_id,
+            "call_control_id": call_control_id,
+            "call_leg_id": call_leg_id,
+            "call_session_id": call_session_id,
+        }
+        for name, value in wanted.items():
+            for call in self.calls.values():
+                if value is not None and getattr(call, name) == value:
+                    return call.id
+        return None
 
     async def get(self, any_id: str) -> CallRecord | None:
         await self._ready()

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from backend.calls.flow_actions import NOT_CONNECTED, FlowActions
 from backend.calls.ledger import Ledger
 from backend.calls.leg import CarrierLeg
+from backend.calls.tape import Tape
+from backend.core.agent_settings import RecordingSettings
 from backend.core.records import CallRecord
-from backend.core.steps import CallWebhook, Hangup, SendDtmf, Transfer
+from backend.core.steps import CallWebhook, Hangup, Record, SendDtmf, Transfer
 from tests.backend.calls.carrier import REFUSED, Carrier, Counter
 from tests.backend.calls.fakes import MemoryStore, until
 
@@ -25,9 +27,11 @@ class World:
         self.sent: list[tuple[str, Mapping[str, object]]] = []
         self.gate = asyncio.Event()
         self.handed_over = 0
+        leg = CarrierLeg(self.carrier, self.ledger)
         self.actions = FlowActions(
-            CarrierLeg(self.carrier, self.ledger),
+            leg,
             self.ledger,
+            Tape(leg, self.ledger, RecordingSettings(), tasks),
             self._send,
             tasks,
             on_handed_over=self._count,
@@ -46,9 +50,11 @@ async def test_keys_and_transfers_reach_the_carrier() -> None:
         world = World(tasks)
         assert await world.actions.perform(SendDtmf("12#"), "menu", {}) is None
         assert await world.actions.perform(Hangup(), "menu", {}) is None
+        assert await world.actions.perform(Record(on=True), "menu", {}) is None
+        await until(lambda: "start_recording" in world.carrier.done)
         assert not world.actions.handed_over
         assert await world.actions.perform(Transfer("+15551112222"), "menu", {}) is None
-    assert world.carrier.done == ["send_dtmf", "transfer"]
+    assert world.carrier.done == ["send_dtmf", "start_recording", "transfer"]
     assert world.carrier.last("transfer") == {"to": "+15551112222"}
     assert (world.actions.handed_over, world.handed_over) == (True, 1)
 

@@ -212,7 +212,6 @@ def test_an_agent_with_any_voice_asks_for_nothing_unsupported() -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"recording": {"enabled": True}}, "recording"),
         ({"voicemail": {"detect": True}}, "voicemail"),
         ({"limits": {"budget_usd": 1.0}}, "budget_usd"),
     ],
@@ -222,11 +221,9 @@ def test_what_cannot_be_done_yet_is_said(changes: dict[str, Any], word: str) -> 
     assert len(sentences) == 1 and word in sentences[0]
 
 
-def test_actions_that_cannot_be_done_yet_name_their_node() -> None:
+def test_actions_ask_for_nothing_unsupported() -> None:
     actions = [{"type": "webhook", "url": "http://x.y"}, {"type": "record"}, HANGUP]
-    assert unsupported(parsed(agent(BYE | {"actions": actions}))) == [
-        "not carried out by this version: the record action of node 'bye'."
-    ]
+    assert unsupported(parsed(agent(BYE | {"actions": actions}, recording={"enabled": True}))) == []
 
 
 def test_an_agent_that_thinks_asks_for_nothing_unsupported() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.core.records import CallRecord, SpokenBy, ToolUse, TurnRecord, TurnTimings
+from backend.core.records import CallRecord, CallRecording, SpokenBy, ToolUse, TurnRecord, TurnTimings
 from backend.errors import RequestError, StorageError
 from backend.storage.calls import CallStore
 
@@ -35,6 +35,7 @@ def make_call(number: int = 1, **changes: object) -> CallRecord:
         created_at=NOON + timedelta(seconds=number),
         call_control_id=f"v3:control-{number}",
         call_session_id=f"session-{number}",
+        call_leg_id=f"leg-{number}",
         variables={"name": "Zoë"},
     )
     return dataclasses.replace(call, **changes)  # type: ignore[arg-type]
@@ -123,7 +124,7 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     import asyncpg
 
     connection = await asyncpg.connect(server)
-    await connection.execute("DROP TABLE IF EXISTS tool_uses, turns, calls, schema_version")
+    await connection.execute("DROP TABLE IF EXISTS recordings, tool_uses, turns, calls, schema_version")
     await connection.close()
     return server
 
@@ -225,6 +226,46 @@ async def test_what_tools_did_is_kept_in_order(store: CallStore) -> None:
     assert (await store.list())[0].tools == ()
     with pytest.raises(StorageError, match="no call call-9 in the database"):
         await store.add_tool("call-9", make_tool())
+
+
+async def test_recordings_are_put_where_they_belong(store: CallStore) -> None:
+    began, ended = NOON + timedelta(seconds=3), NOON + timedelta(seconds=60)
+    await store.create(make_call())
+    await store.keep_recording("call-1", CallRecording("started", NOON, channels="dual"))
+    urls = {"mp3": "https://bucket.example/a.mp3?X-Amz-Signature=abc"}
+    saved = CallRecording("saved", began, ended, "dual", urls)
+    await asyncio.gather(*(store.keep_recording("call-1", saved) for _ in range(4)))
+    kept = await store.get("call-1")
+    assert kept is not None
+    assert kept.recordings == (saved,)
+    await store.keep_recording("call-1", CallRecording("failed", problem="no room"))
+    kept = await store.get("call-1")
+    assert kept is not None
+    assert [(item.index, item.state) for item in kept.recordings] == [(0, "saved"), (1, "failed")]
+    assert "Signature" not in repr(kept)
+    with pytest.raises(StorageError, match="no call call-9 in the database"):
+        await store.keep_recording("call-9", saved)
+
+
+async def test_many_recordings_told_at_once_are_all_kept(store: CallStore) -> None:
+    await store.create(make_call())
+    told = [CallRecording("saved", NOON + timedelta(minutes=at), urls={"wav": f"u{at}"}) for at in range(8)]
+    await asyncio.gather(*(store.keep_recording("call-1", item) for item in told))
+    kept = await store.get("call-1")
+    assert kept is not None
+    assert [item.index for item in kept.recordings] == list(range(8))
+    assert {item.urls["wav"] for item in kept.recordings} == {f"u{at}" for at in range(8)}
+
+
+async def test_a_call_is_found_by_whatever_is_known_of_it(store: CallStore) -> None:
+    for number in (1, 2):
+        await store.create(make_call(number, call_session_id="session-1"))
+    assert await store.find(call_id="call-1", call_session_id="nothing") == "call-1"
+    assert await store.find(call_id="nothing", call_control_id="v3:control-2") == "call-2"
+    assert await store.find(call_leg_id="leg-1", call_session_id="session-1") == "call-1"
+    assert await store.find(call_leg_id="another", call_session_id="session-1") == "call-2"
+    assert await store.find(call_control_id="another") is None
+    assert await store.find() is None
 
 
 async def test_changes_are_checked(store: CallStore) -> None:
@@ -369,7 +410,7 @@ async def test_tables_of_a_later_version_are_left_alone(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("UPDATE schema_version SET version = 99")
         other.commit()
-    with pytest.raises(StorageError, match="has tables of version 99; this program knows version 3"):
+    with pytest.raises(StorageError, match="has tables of version 99; this program knows version 4"):
         await CallStore.open(f"sqlite:///{path}")
 
 
@@ -421,10 +462,17 @@ async def test_tables_of_version_1_are_brought_up_to_date(url: str) -> None:
     stores = await asyncio.gather(*(CallStore.open(url) for _ in range(3)))
 
     before = make_turn(0, spoken=())
-    assert await stores[0].get("call-1") == make_call(turns=(before,))
+    old = make_call(call_leg_id=None)
+    assert await stores[0].get("call-1") == dataclasses.replace(old, turns=(before,))
     await stores[0].add_turn("call-1", make_turn(1))
     await stores[0].add_tool("call-1", make_tool())
-    assert await stores[1].get("call-1") == make_call(turns=(before, make_turn(1)), tools=(make_tool(),))
+    await stores[0].keep_recording("call-1", CallRecording("started", NOON))
+    await stores[0].update("call-1", call_leg_id="leg-1")
+    assert await stores[1].get("call-1") == make_call(
+        turns=(before, make_turn(1)),
+        tools=(make_tool(),),
+        recordings=(CallRecording("started", NOON),),
+    )
     for store in stores:
         await store.close()
     again = await CallStore.open(url)

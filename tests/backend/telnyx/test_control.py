@@ -116,6 +116,10 @@ async def test_every_command_goes_where_it_should(carrier: Carrier, control: Cal
     await control.transfer("v3:a", to="+15550100009", command_id="c6")
     await control.send_dtmf("v3:a", digits="1w#", command_id="c7")
     await control.speak("v3:a", text="Hello.", language="en", command_id="c8")
+    await control.start_recording(
+        "v3:a", channels="dual", audio_format="wav", client_state="call_1", command_id="c9"
+    )
+    await control.stop_recording("v3:a", command_id="c10")
 
     at = "POST /v2/calls/v3:a/actions/"
     streaming = {
@@ -150,6 +154,16 @@ async def test_every_command_goes_where_it_should(carrier: Carrier, control: Cal
         (f"{at}transfer", {"to": "+15550100009", "command_id": "c6"}),
         (f"{at}send_dtmf", {"digits": "1w#", "command_id": "c7"}),
         (f"{at}speak", {"payload": "Hello.", "voice": "female", "language": "en-US", "command_id": "c8"}),
+        (
+            f"{at}record_start",
+            {
+                "channels": "dual",
+                "format": "wav",
+                "client_state": base64.b64encode(b"call_1").decode(),
+                "command_id": "c9",
+            },
+        ),
+        (f"{at}record_stop", {"command_id": "c10"}),
     ]
     assert carrier.authorizations == {"Bearer KEY123"}
 

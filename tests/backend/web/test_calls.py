@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backend.core.records import CallRecord, SpokenBy, ToolUse, TurnRecord, TurnTimings
+from backend.core.records import CallRecord, CallRecording, SpokenBy, ToolUse, TurnRecord, TurnTimings
 from backend.errors import CarrierError, StorageError
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -162,6 +162,21 @@ async def test_one_call_with_what_its_tools_did(backend, client) -> None:
         "cancel did not answer in time.",
     )
     assert "tools" not in (await client.get("/api/v1/calls")).json()["calls"][0]
+
+
+async def test_one_call_with_its_recordings(backend, client) -> None:
+    recordings = (
+        CallRecording("saved", NOON, NOON + timedelta(minutes=1), "dual", {"mp3": "https://b.example/a?s=1"}),
+        CallRecording("failed", problem="the carrier did not record: no room", index=1),
+    )
+    await backend.store.create(call(1, recordings=recordings))
+    shown = (await client.get("/api/v1/calls/call-1")).json()["recordings"]
+    assert shown[0] == {
+        "state": "saved", "started_at": "2026-03-01T12:00:00Z", "ended_at": "2026-03-01T12:01:00Z",
+        "channels": "dual", "urls": {"mp3": "https://b.example/a?s=1"}, "problem": None,
+    }  # fmt: skip
+    assert (shown[1]["state"], shown[1]["urls"], shown[1]["channels"]) == ("failed", {}, None)
+    assert "recordings" not in (await client.get("/api/v1/calls")).json()["calls"][0]
 
 
 async def test_calls_are_listed_in_pages(backend, client) -> None:
