@@ -18,7 +18,7 @@ from backend import __version__
 from backend.calls.ears_board import EarsBoard
 from backend.calls.flow_actions import NOT_CONNECTED
 from backend.calls.manager import CallManager
-from backend.calls.ports import CallParts, Transcriber, VoiceDetector
+from backend.calls.ports import CallParts, MelodyJudge, Transcriber, VoiceDetector
 from backend.calls.prepare import Preparer
 from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
@@ -70,6 +70,17 @@ def local_ears() -> tuple[Transcriber, Callable[[], VoiceDetector], Callable[[],
         ) from error
     transcriber = LocalTranscriber()
     return transcriber, VoiceActivity, transcriber.close
+
+
+def melody_judge(settings: Settings, stack: AsyncExitStack) -> MelodyJudge | None:
+    """The turn model that the settings name; `stack` closes it. Raises ConfigError when it is none."""
+    if settings.smart_turn_model is None:
+        return None
+    from backend.stt.smart_turn import SmartTurn
+
+    model = SmartTurn(settings.smart_turn_model)
+    stack.callback(model.close)
+    return model.judge
 
 
 def open_prompts(settings: Settings) -> PromptStore:
@@ -138,6 +149,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
         toolbox=thinking.toolbox,
         llm_answered=metrics.llm_answered,
         webhook=thinking.webhook,
+        judge_melody=melody_judge(settings, stack),
     )
     manager = CallManager(parts, carrier, agents, from_number=settings.telnyx_from_number)
     await stack.enter_async_context(manager)

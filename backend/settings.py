@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     prompts_dir: Path = Field(Path("prompts-cache"), description="Folder of what was spoken beforehand.")
     prompts_max_mb: int = Field(256, ge=0, le=1_000_000, description="Most it may hold; 0: memory only.")
     api_key: SecretStr | None = Field(None, description="Bearer key of this backend's API and console.")
+    smart_turn_model: Path | None = Field(
+        None, description="A Smart Turn 3 model (ONNX) with a say in whether the caller is done."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")

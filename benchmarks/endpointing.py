@@ -1,6 +1,7 @@
 """When is the caller done? Spoken sentences through the real detector and recogniser, faster than real time.
 
     .venv/bin/python benchmarks/endpointing.py [--recognition-ms 90] [--only slow] [--noise-db -15]
+        [--turn-model FILE]
 
 Every caller has ears of their own. Sentences are put together from parts with pauses between, over μ-law.
 A turn that ends before the last part is a cut-off. The last line is JSON; times are milliseconds of silence.
@@ -17,6 +18,7 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from endpointing_suite import CALLERS, Caller
@@ -39,7 +41,7 @@ class Outcome:
 async def measure(options: argparse.Namespace) -> list[Outcome]:
     voices = Voices()
     outcomes = []
-    async with Hearing(options.recognition_ms) as hearing:
+    async with Hearing(options.recognition_ms, options.turn_model) as hearing:
         for number, caller in enumerate(CALLERS):
             if options.only and options.only not in caller.kind:
                 continue
@@ -117,6 +119,7 @@ def main() -> int:
     parser.add_argument("--recognition-ms", type=float, default=90.0, help="how long a recognition takes")
     parser.add_argument("--only", help="kinds of caller with this in their name")
     parser.add_argument("--noise-db", type=float, help="background noise against the speech, e.g. -10")
+    parser.add_argument("--turn-model", type=Path, help="a Smart Turn 3 that has a say, an ONNX file")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     outcomes = asyncio.run(measure(options))
@@ -125,6 +128,7 @@ def main() -> int:
         "benchmark": "endpointing",
         "recognition_ms": options.recognition_ms,
         "noise_db": options.noise_db,
+        "turn_model": options.turn_model.name if options.turn_model else None,
         "load": round(os.getloadavg()[0], 1),
         "all": figures(outcomes),
         "after_complete_sentences": figures(complete),

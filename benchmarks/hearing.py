@@ -11,6 +11,7 @@ import random
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -23,6 +24,7 @@ from backend.core.g711 import Codec
 from backend.core.turns import BargeIn, Expects, TurnEnded, TurnEvent, TurnPolicy
 from backend.errors import HearingError
 from backend.stt.local import LocalTranscriber
+from backend.stt.smart_turn import SmartTurn
 from backend.stt.vad import VoiceActivity
 
 FRAME_BYTES = 320
@@ -80,8 +82,10 @@ def line_noise(ms: float, seed: int, level: float = 12.0) -> bytes:
 class Hearing:
     """The recogniser that all ears share."""
 
-    def __init__(self, recognition_ms: float) -> None:
+    def __init__(self, recognition_ms: float, turn_model: Path | None = None) -> None:
+        """`turn_model`: a Smart Turn 3 that judges melodies besides."""
         self.recognition_ms = recognition_ms
+        self.turn_model = SmartTurn(turn_model) if turn_model is not None else None
         self.transcriber = LocalTranscriber()
         self.tasks = asyncio.TaskGroup()
 
@@ -97,6 +101,8 @@ class Hearing:
     ) -> None:
         await self.tasks.__aexit__(kind, error, trace)
         self.transcriber.close()
+        if self.turn_model is not None:
+            self.turn_model.close()
 
     def ears(self, own_voice: OwnVoice | None = None) -> Ears:
         """A new caller's."""
@@ -123,6 +129,7 @@ class Ears:
             on_event=lambda event: self.events.append((self.now_ms, event)),
             on_deaf=self._deaf,
             own_voice=own_voice,
+            judge_melody=hearing.turn_model.judge if hearing.turn_model is not None else None,
         )
 
     def expects(self, what: Expects) -> None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import audioop
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from backend.calls.ports import Clock, StreamingTranscriber, Transcriber, VoiceDetector
+from backend.calls.ports import Clock, MelodyJudge, StreamingTranscriber, Transcriber, VoiceDetector
 from backend.core.echo import LATEST_MS, EchoGuard, are_our_words, dbfs
 from backend.core.g711 import BYTES_PER_MS, RATE_HZ, Codec
 from backend.core.loudness import NoiseFloor
@@ -32,10 +32,6 @@ _MAX_TURN_MS = 60_000.0
 _LIKELY_END_MS = 700.0  # words after which we would wait no longer than this are probably the last
 _MELODY_S = 0.15  # it takes about 60 ms, and the words some 90
 _MISSING_MS = 500.0  # audio this late, while a turn is open, is not coming: a carrier may send no silence
-
-
-MelodyJudge = Callable[[bytes], Awaitable[float | None]]
-"""A turn so far, int16 at 8 kHz → how likely its speaker is done, 0 to 1. See `backend.stt.smart_turn`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class Talk:
             on_deaf=self._deaf,
             on_likely_end=self._likely_end,
             own_voice=OwnVoice(self._speaker.playout.loudness.loudest_dbfs, self._last_said),
+            judge_melody=parts.judge_melody,
         )
         self._getting_ears_ready: asyncio.Task[None] | None = None
         if isinstance(equipment.ears, StreamingTranscriber):

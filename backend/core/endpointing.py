@@ -89,7 +89,7 @@ _IN_ONE_BREATH = re.compile(r"(?:\b\d{1,2}[:.]\d\d|(?<![\d-])(?<!\d\s)(?:19|20)\
 _OPEN_END = re.compile(r"(?:,|\.\.\.|…|-|–|—|:)\s*$")
 _PHONE_DIGITS = 10
 _FEW_WORDS = 3
-_NOT_DONE, _DONE = 0.2, 0.8  # what a melody must say for it to count
+_NOT_DONE = 0.2  # how unlikely the end must be by the melody for it to count
 _TELLING_WORDS = 5
 
 
@@ -99,7 +99,7 @@ def wait_ms(
     """How long a silence after `text` must last before the turn is over.
 
     `pace`: this caller's pauses against most people's, see `backend.core.pauses`. `done`: how likely the
-    melody makes it that they are (0 to 1), if somebody judged; it settles doubt, and raises some.
+    melody makes it that they are (0 to 1), if somebody judged.
     """
     plain_ms = _plain_wait_ms(text, expects, policy)
     if done is not None:
@@ -108,11 +108,10 @@ def wait_ms(
 
 
 def _heeding_melody_ms(plain_ms: float, done: float, policy: TurnPolicy) -> float:
-    """Words that cannot be the last, figures and a clear yes or no are beyond what a melody tells."""
+    """A melody that goes on makes whole words doubtful. One that ends settles nothing: to be quicker on its
+    word cut more callers off, see `benchmarks/LOG.md`."""
     if plain_ms == policy.end_of_turn_ms and done <= _NOT_DONE:
         return policy.unsure_ms
-    if plain_ms == policy.unsure_ms and done >= _DONE:
-        return policy.end_of_turn_ms
     return plain_ms
 
 

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from backend.calls.listener import Listener, MelodyJudge
-from backend.calls.ports import Transcriber, VoiceDetector
+from backend.calls.listener import Listener
+from backend.calls.ports import MelodyJudge, Transcriber, VoiceDetector
 from backend.core.g711 import Codec
 from backend.core.resample import Resampler
 from backend.core.turns import (

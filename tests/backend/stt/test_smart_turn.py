@@ -11,37 +11,8 @@ import pytest
 
 from backend.errors import ConfigError
 from backend.stt.log_mel import log_mel
-from backend.stt.smart_turn import IN_HZ, SmartTurn, features
-
-onnx = pytest.importorskip("onnx")
-
-
-def sound(seconds: float, seed: int = 0, level: float = 3_000.0) -> bytes:
-    """Noise, int16 at 8 kHz."""
-    return np.random.default_rng(seed).normal(0, level, int(seconds * IN_HZ)).astype("<i2").tobytes()
-
-
-def tiny_model(
-    path: Path, *, bias: float = 0.0, input_name: str = "input_features", squash: bool = True
-) -> Path:
-    """A model that answers by the mean of its features: loud, flat sound is "done"."""
-    from onnx import TensorProto, helper
-
-    nodes = [
-        helper.make_node("ReduceMean", [input_name], ["mean"], keepdims=0),
-        helper.make_node("Constant", [], ["bias"], value_float=bias),
-        helper.make_node("Add", ["mean", "bias"], ["logit"]),
-        helper.make_node("Sigmoid" if squash else "Identity", ["logit"], ["probability"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, [1, 80, 800])],
-        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, [])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, path)
-    return path
+from backend.stt.smart_turn import SmartTurn, features
+from tests.backend.stt.turn_models import noise, tiny_model
 
 
 @pytest.mark.parametrize("kind", ["noise", "half silent", "tone", "silence"])
@@ -63,23 +34,23 @@ def test_the_features_are_those_of_transformers(kind: str) -> None:
 
 
 def test_short_sound_stands_at_the_end_of_the_window_and_of_long_sound_the_end_counts() -> None:
-    short = features(sound(1.0))
+    short = features(noise(1.0))
     quiet, loud = short[:, :690].mean(), short[:, 710:].mean()
     assert quiet < loud - 0.5
-    assert np.array_equal(features(sound(3.0, 1) + sound(8.0, 2)), features(sound(8.0, 2)))
+    assert np.array_equal(features(noise(3.0, 1) + noise(8.0, 2)), features(noise(8.0, 2)))
     assert features(b"").shape == features(b"\x01").shape == (80, 800)
 
 
 async def test_a_model_judges_what_it_hears(tmp_path: Path) -> None:
     model = SmartTurn(tiny_model(tmp_path / "tiny.onnx"))
     try:
-        speech = sound(2.0)
+        speech = noise(2.0)
         wanted = 1 / (1 + np.exp(-float(features(speech).mean())))
         assert await model.judge(speech) == pytest.approx(wanted, abs=1e-5)
         assert await model.judge(b"") is None
     finally:
         model.close()
-    assert await model.judge(sound(1.0)) is None, "closed: no opinion, no error"
+    assert await model.judge(noise(1.0)) is None, "closed: no opinion, no error"
     model.close()
 
 
@@ -91,12 +62,12 @@ async def test_more_than_four_at_once_get_no_opinion_and_the_loop_goes_on(
     real = model._run
     monkeypatch.setattr(model, "_run", lambda batch: (free.wait(20), real(batch))[1])
     try:
-        judging = [asyncio.create_task(model.judge(sound(0.5, seed))) for seed in range(6)]
+        judging = [asyncio.create_task(model.judge(noise(0.5, seed))) for seed in range(6)]
         for refused in judging[4:]:
             assert await refused is None
         free.set()
         assert None not in await asyncio.gather(*judging[:4])
-        assert await model.judge(sound(0.5)) is not None, "there is room again"
+        assert await model.judge(noise(0.5)) is not None, "there is room again"
     finally:
         free.set()
         model.close()
@@ -112,7 +83,7 @@ async def test_a_model_that_fails_has_no_opinion(
 
     monkeypatch.setattr(model, "_run", broken)
     try:
-        assert await model.judge(sound(0.5)) is None
+        assert await model.judge(noise(0.5)) is None
     finally:
         model.close()
     assert "out of luck" in caplog.text
