@@ -6,11 +6,14 @@ the results say; decides nothing.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from backend.evals.results import Attempt, CaseResult, SuiteResult
 from backend.simulator.report import AgentTurn, CallReport, answer_p50_ms
@@ -100,7 +103,7 @@ def _attempt(attempt: Attempt, name: str, title: str, numbered: bool, folder: Pa
     head = f"<h3>Call {attempt.number}</h3>" if numbered else ""
     if attempt.report is None or attempt.evidence is None:
         return f'{head}<p class="bad">{escape(attempt.problem)}</p>'
-    return head + _judgements(attempt) + _sound(attempt, name, title, folder) + _talk(attempt.report)
+    return head + _judgements(attempt) + _sound(attempt, name, title, folder) + _talk(attempt)
 
 
 def _judgements(attempt: Attempt) -> str:
@@ -135,22 +138,42 @@ def _sound(attempt: Attempt, name: str, title: str, folder: Path) -> str:
     )
 
 
-def _talk(report: CallReport) -> str:
+def _talk(attempt: Attempt) -> str:
+    assert attempt.report is not None
+    assert attempt.evidence is not None
+    report = attempt.report
     waits = {answer.turn.index: answer for answer in report.answers}
     rows = []
     node = ""
-    for at_ms, turn in sorted(_turns(report), key=lambda item: item[0]):
+    happened = [*_turns(report), *_tools(attempt.evidence.call.get("tools") or ())]
+    for at_ms, turn in sorted(happened, key=lambda item: item[0]):
         if isinstance(turn, AgentTurn):
             moved = f'<span class="node">{escape(turn.node_id)}</span>' if turn.node_id != node else ""
             node = turn.node_id
             answer = waits.get(turn.index)
             wait = "" if answer is None else f"{answer.line_ms:.0f} ms"
             rows.append(_row("agent", at_ms, moved + _heard(turn), wait))
+        elif isinstance(turn, _Tool):
+            rows.append(_row("tool", at_ms, turn.html, f"{turn.took_ms:.0f} ms"))
         else:
             rows.append(_row("caller", at_ms, turn, ""))
-    head = "<tr><th>at</th><th></th><th>words</th><th>answered after</th></tr>"
+    head = "<tr><th>at</th><th></th><th>words</th><th>answered after, took</th></tr>"
     ending = f'<p class="dim">{escape(report.ending)}</p>'
     return f'<table class="talk">{head}{"".join(rows)}</table>{ending}'
+
+
+@dataclass(frozen=True, slots=True)
+class _Tool:
+    html: str
+    took_ms: float
+
+
+def _tools(uses: Iterable[Mapping[str, Any]]) -> Iterator[tuple[float, _Tool]]:
+    for use in uses:
+        given = ", ".join(f"{name}={json.dumps(value)}" for name, value in use["arguments"].items())
+        problem = "" if use["ok"] else f' <span class="bad">{escape(str(use["problem"] or "failed"))}</span>'
+        html = f"<code>{escape(use['name'])}({escape(given)})</code>{problem}"
+        yield float(use["at_ms"]), _Tool(html, float(use["took_ms"]))
 
 
 def _turns(report: CallReport) -> Iterator[tuple[float, AgentTurn | str]]:

@@ -59,8 +59,10 @@ class Expect(_Part):
     collected: dict[str, str] = Field(
         default_factory=dict, description="The call's variables at its end; letters' case does not matter."
     )
-    tools: tuple[str, ...] = Field(default=(), description="Tools called, in this order. Text only.")
-    never_tools: tuple[str, ...] = Field(default=(), description="Tools never called. Text only.")
+    tools: tuple[str, ...] = Field(
+        default=(), description="Tools called, in this order; others may come between."
+    )
+    never_tools: tuple[str, ...] = Field(default=(), description="Tools never called.")
     interruptions: int | None = Field(
         default=None, ge=0, description="So many of the agent's turns are cut short."
     )

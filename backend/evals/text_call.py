@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,6 @@ from backend.core.records import CallRecord, Direction, TurnRecord
 from backend.errors import BackendError
 from backend.evals.leaping import run_leaping
 from backend.evals.memory import MEDIA_URL, MemoryCall, MemoryStore, NobodyCounts
-from backend.evals.thinking import ToolUse
 from backend.evals.written import (
     CHARACTER,
     WrittenActivity,
@@ -48,11 +47,11 @@ class Mind:
 
 
 NO_MIND = Mind()
-OpenMind = Callable[[AsyncExitStack, Callable[[ToolUse], None]], Awaitable[Mind]]
-"""Makes a call's mind, closed by the stack; tells of the tools it uses."""
+OpenMind = Callable[[AsyncExitStack], Awaitable[Mind]]
+"""Makes a call's mind, closed by the stack."""
 
 
-async def no_mind(stack: AsyncExitStack, told: Callable[[ToolUse], None]) -> Mind:
+async def no_mind(stack: AsyncExitStack) -> Mind:
     """The call flow alone."""
     return NO_MIND
 
@@ -99,7 +98,7 @@ def run_text(
     open_mind: OpenMind = no_mind,
 ) -> Evidence:
     """Play the script to its end. Raises CallRunError when the call does not end, RequestError for a call
-    that the agent cannot place. The call's record also names the tools used."""
+    that the agent cannot place."""
     said = {(step.say, step.noise_db): utterance(step.say) for step in script.spoken}
     return hold_text(agent, Plan(script, said, Codec.PCMU), direction, variables, open_mind)
 
@@ -120,12 +119,11 @@ def hold_text(
     call; what it gives is added to the call's record."""
 
     async def call() -> Evidence:
-        used: list[ToolUse] = []
         further: dict[str, Any] = {}
         record: CallRecord | None = None
         problem: BackendError | None = None
         async with AsyncExitStack() as stack:
-            mind = await open_mind(stack, used.append)
+            mind = await open_mind(stack)
             memory = written_call(agent, plan, make_parts=partial(written_parts, mind=mind))
             await stack.enter_async_context(memory)
             try:
@@ -140,7 +138,6 @@ def hold_text(
                 problem = error  # the backend's tasks would make a group of it on its way out
         if problem is not None or record is None:
             raise problem or CallRunError("the call left no record")
-        document = view(record).model_dump(mode="json", by_alias=True)
-        return Evidence(line, {**document, "tools": [asdict(use) for use in used], **further}, wav)
+        return Evidence(line, {**view(record).model_dump(mode="json", by_alias=True), **further}, wav)
 
     return run_leaping(call())

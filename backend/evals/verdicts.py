@@ -66,7 +66,7 @@ class _Found:
 
     @property
     def tools(self) -> list[str]:
-        """Tools called, in order. Only a call in writing tells."""
+        """Tools called, in order."""
         return [str(use["name"]) for use in self.call.get("tools") or ()]
 
     @property
@@ -118,11 +118,11 @@ def _way(found: _Found, expect: Expect) -> Iterator[Judgement]:
         value = variables.get(name)
         ok = value is not None and _same(value, wanted)
         yield Judgement(f"collected {name}", wanted, "nothing" if value is None else value, ok)
-    if expect.tools and found.mode == "text":
+    if expect.tools:
         rest_tools = iter(found.tools)
         ok = all(tool in rest_tools for tool in expect.tools)
         yield Judgement("tools", " → ".join(expect.tools), " → ".join(found.tools) or "none", ok)
-    for tool in expect.never_tools if found.mode == "text" else ():
+    for tool in expect.never_tools:
         yield Judgement("never calls", tool, ", ".join(found.tools) or "none", tool not in found.tools)
 
 

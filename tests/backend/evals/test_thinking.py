@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import pytest
@@ -69,7 +69,7 @@ async def test_a_model_that_is_left_early_is_told_so() -> None:
 def test_a_mind_is_made_for_each_call_and_closed_after_it() -> None:
     seen: list[str] = []
 
-    async def open_mind(stack: AsyncExitStack, told: Callable[[ToolUse], None]) -> Mind:
+    async def open_mind(stack: AsyncExitStack) -> Mind:
         seen.append("opened")
         stack.callback(seen.append, "closed")
 
@@ -77,7 +77,6 @@ def test_a_mind_is_made_for_each_call_and_closed_after_it() -> None:
             return None
 
         def tools(agent: Agent, variables: Mapping[str, str]) -> Toolbox | None:
-            told(ToolUse("made", "{}", "", False, 0.0))
             return None
 
         return Mind(model, tools)
@@ -88,4 +87,4 @@ def test_a_mind_is_made_for_each_call_and_closed_after_it() -> None:
     evidence = run_text(agent, parse_script({}), "inbound", {}, open_mind)
     assert seen == ["opened", "closed"]
     assert evidence.call["state"] == "ended"
-    assert isinstance(evidence.call["tools"], list)
+    assert evidence.call["tools"] == []
