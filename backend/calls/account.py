@@ -37,6 +37,7 @@ class Account:
         """What the agent's next turn answers."""
         self._recorder, self._history, self._clock, self._node_id = recorder, history, clock, node_id
         self._turns = 0
+        self._last_of_caller: TurnEnded | None = None
 
     def agent_turn(self, *, begun: bool = True) -> AgentTurn:
         """The agent's next turn, an answer to `cause`. `begun`: what it says is known."""
@@ -83,9 +84,10 @@ class Account:
         )
 
     def caller(self, ended: TurnEnded) -> None:
-        """The caller's turn is over; one without words is not recorded."""
-        if not ended.text:
+        """The caller's turn is over; recorded once, however often it is told, and not without words."""
+        if not ended.text or ended is self._last_of_caller:
             return
+        self._last_of_caller = ended
         if self._history is not None:
             self._history.caller(ended.text)
         self._recorder.add(

@@ -15,6 +15,7 @@ from backend.calls.events import Event, Inbox, KeyPressed, LineLost, SayRequest
 from backend.calls.llm_turn import LlmTurn, Used
 from backend.calls.speaker import Speaker, Utterance
 from backend.calls.thinker import Thinker
+from backend.calls.undo import Undo
 from backend.core.brain import Chose, Filled
 from backend.core.flow import Flow
 from backend.core.speech import Piece
@@ -35,13 +36,15 @@ class Answering:
         inbox: Inbox,
         account: Account,
         delivery: Delivery,
+        undo: Undo,
         *,
         act: Callable[[Step], Awaitable[object]],
         heard: Callable[[TurnEnded], Step],
     ) -> None:
         """`act` carries out a step's actions; `heard`: where words of the caller's lead."""
         self._thinker, self._flow, self._speaker, self._inbox = thinker, flow, speaker, inbox
-        self._account, self._delivery, self._act, self._heard = account, delivery, act, heard
+        self._account, self._delivery, self._undo = account, delivery, undo
+        self._act, self._heard = act, heard
 
     async def answer(self, step: Step, ask: Ask) -> Step | None:
         """Have the language model speak; the Step it leads to, None: the one we are at."""
@@ -49,7 +52,7 @@ class Answering:
         interruptible = step.listen is not None and step.listen.interruptible
         cause = self._account.cause
         agent_turn = self._account.agent_turn(begun=False)
-        turn = self._thinker.turn(ask)
+        turn = self._thinker.turn(ask, again=self._undo.again)
         try:
             speech = self._speaker.say_pieces(self._spoken_by(turn, agent_turn, interruptible))
             utterance, cut_by = await self._delivery.utter(
@@ -58,6 +61,8 @@ class Answering:
         finally:
             await turn.aclose()
             self._thinker.done(turn)
+        if isinstance(cut_by, TurnEnded):
+            return self._gone_on(turn, cut_by)
         if not utterance.interrupted:
             return await self._conclude(step, ask, turn)
         if isinstance(cut_by, LineLost | SayRequest):
@@ -83,13 +88,25 @@ class Answering:
             self._delivery.cut = utterance if isinstance(cut_by, BargeIn) else None
             return onward
         if isinstance(turn.outcome, Used) and isinstance(cut_by, BargeIn | KeyPressed):
-            return self._flow.tool_used(turn.outcome.name)  # it is done: used again, it would be done twice
-        if isinstance(cut_by, TurnEnded):
-            return self._heard(cut_by)
+            return self._used(turn.outcome)
         self._delivery.cut = utterance if isinstance(cut_by, BargeIn) else None
         if isinstance(cut_by, SayRequest):
             await self._delivery.asides()
         return None
+
+    def _gone_on(self, turn: LlmTurn, ended: TurnEnded) -> Step | None:
+        """Where the call stands when the caller went on before they were answered."""
+        if isinstance(turn.outcome, Used):
+            self._inbox.hand_back(ended)
+            return self._used(turn.outcome)
+        if turn.kept is not None:
+            self._flow.filled(turn.kept)
+        return self._heard(ended)
+
+    def _used(self, outcome: Used) -> Step | None:
+        """The way on after a tool. It is done: led back from here, it would be done twice."""
+        self._undo.close()
+        return self._flow.tool_used(outcome.name)
 
     async def _conclude(self, step: Step, ask: Ask, turn: LlmTurn) -> Step | None:
         """Where the call stands after a whole answer of the language model's."""
@@ -106,8 +123,8 @@ class Answering:
                 onward = self._flow.chose(intent, ask.said or "", opened=turn.spoken)
             case Filled(value):
                 onward = self._flow.filled(value)
-            case Used(name):
-                onward = self._flow.tool_used(name)
+            case Used() as used:
+                onward = self._used(used)
         if onward is None:
             await self._delivery.asides()
         return onward

@@ -18,6 +18,7 @@ from backend.calls.ports import Clock
 from backend.calls.recorder import TurnRecorder
 from backend.calls.speaker import Speaker, Utterance
 from backend.calls.thinker import Thinker
+from backend.calls.undo import Undo
 from backend.core.flow import Flow
 from backend.core.steps import Action, Step
 from backend.core.turns import BargeIn, Expects, SpeechResumed, TurnEnded
@@ -49,7 +50,8 @@ class Conversation:
         self._inbox = Inbox()
         history = thinker.history if thinker is not None else None
         self._account = Account(recorder, history, clock, node_id=lambda: flow.node_id)
-        self._delivery = Delivery(flow, speaker, self._inbox, self._account)
+        self._undo = Undo(flow, lambda: speaker.last)
+        self._delivery = Delivery(flow, speaker, self._inbox, self._account, self._undo)
         self._answering: Answering | None = None
         if thinker is not None:
             self._answering = Answering(
@@ -59,6 +61,7 @@ class Conversation:
                 self._inbox,
                 self._account,
                 self._delivery,
+                self._undo,
                 act=self._act,
                 heard=self._heard,
             )
@@ -104,6 +107,8 @@ class Conversation:
             turn = self._account.agent_turn()
             speech = self._speaker.say(text)
             utterance, cut_by = await self._delivery.utter(speech, step, turn, interruptible=interruptible)
+            if isinstance(cut_by, TurnEnded):
+                return self._heard(cut_by)
             if utterance.interrupted and isinstance(cut_by, LineLost):
                 await self._delivery.line_restored()
                 return rest_of(step, utterance)
@@ -118,6 +123,7 @@ class Conversation:
     async def _act(self, step: Step) -> str | None:
         """Carry out the step's actions; why the call is over, if it is."""
         for action in step.actions:
+            self._undo.close()
             problem = await self._perform(action)
             if problem is not None:
                 log.warning("action %s failed at node %s", action, step.node_id)
@@ -133,6 +139,7 @@ class Conversation:
             return said_over
         inbox, cut = self._inbox, self._delivery.take_cut()
         quiet_from_ms = self._clock()
+        self._undo.answered(quiet_from_ms)
         typed = ""
         while True:
             if inbox.asides and inbox.line_up and inbox.caller_quiet.is_set():
@@ -177,7 +184,7 @@ class Conversation:
 
     def _heard(self, ended: TurnEnded) -> Step:
         self._account.answers(ended)
-        return self._flow.heard(ended.text)
+        return self._undo.heard(ended)
 
     def _think_ahead(self, event: Event) -> None:
         """Begin the answer in the caller's pause; give it up when that was none."""
@@ -192,13 +199,16 @@ class Conversation:
         next_step = self._flow.digits(typed)
         if next_step is not None:
             self._account.keys(typed, step.node_id)
+            self._undo.close()
         return next_step
 
     def _keys_done(self, typed: str, step: Step) -> Step:
+        self._undo.close()
         next_step = self._flow.digits_done()
         self._account.keys(typed, step.node_id)
         return next_step
 
     def _silence(self, quiet_from_ms: float) -> Step:
         self._account.answers_silence()
+        self._undo.close()
         return self._flow.silence(int(self._clock() - quiet_from_ms))

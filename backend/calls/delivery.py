@@ -12,22 +12,24 @@ from dataclasses import replace
 from backend.calls.account import Account, AgentTurn
 from backend.calls.events import Event, Inbox, KeyPressed, LineLost, cuts
 from backend.calls.speaker import Speaker, Utterance
+from backend.calls.undo import Undo
 from backend.core.backchannel import answers, has_asked
 from backend.core.flow import Flow
 from backend.core.sentences import pieces
 from backend.core.steps import Expects, Step
-from backend.core.turns import BargeIn, TurnEnded
+from backend.core.turns import BargeIn, SpeechStarted, TurnEnded
 
 
 class Delivery:
     """One call's words on their way out."""
 
-    def __init__(self, flow: Flow, speaker: Speaker, inbox: Inbox, account: Account) -> None:
+    def __init__(self, flow: Flow, speaker: Speaker, inbox: Inbox, account: Account, undo: Undo) -> None:
         """`flow` is asked where the call is, and nothing else."""
         self.cut: Utterance | None = None
         """What a caller's sound interrupted, until it proves to be words."""
         self._early: tuple[TurnEnded, str, bool] | None = None
-        self._flow, self._speaker, self._inbox, self._account = flow, speaker, inbox, account
+        self._flow, self._speaker, self._inbox = flow, speaker, inbox
+        self._account, self._undo = account, undo
 
     async def utter(
         self,
@@ -39,9 +41,13 @@ class Delivery:
         unsaid: Callable[[], str] = str,
     ) -> tuple[Utterance, Event | None]:
         """Speak to the end or until an event cuts it. It is recorded however it ends: the caller may hang up,
-        or the voice fail, in the middle of a word. `unsaid`: what was meant to follow when it was cut."""
+        or the voice fail, in the middle of a word. `unsaid`: what was meant to follow when it was cut.
+
+        Cut by a TurnEnded: the caller went on, and these words are to be followed now.
+        """
         before = self._speaker.last
         speech = asyncio.create_task(speech_work, name="say")
+        cut_by: Event | None = None
         try:
             expects: Expects = step.listen.expects if step is not None and step.listen is not None else "any"
             asks = step is not None and step.ask is not None
@@ -55,7 +61,10 @@ class Delivery:
             if (said := self._speaker.last) is not None and said is not before:
                 if said.interrupted:
                     said.text = f"{said.text} {unsaid()}".strip()
+                self._undo.note()
                 self._account.agent(turn, said, step.node_id if step else None)
+            if isinstance(cut_by, TurnEnded):
+                self._account.caller(cut_by)
 
     async def last(self, speech: Callable[[], Awaitable[Utterance]]) -> None:
         """What is said after the end of the talk, and recorded. Raises SpeechError."""
@@ -106,11 +115,14 @@ class Delivery:
         """
         held: BargeIn | None = None
         while (event := await self._inbox.next(unless=speech)) is not None:
-            if isinstance(event, BargeIn) and interruptible and await self._speaker.hold():
-                held = event
+            if (sound := self._sound(event, interruptible)) is not None and await self._speaker.hold():
+                held = sound
                 continue
+            if isinstance(event, TurnEnded) and self._goes_on(event, replaces=asks and interruptible):
+                await self._speaker.interrupt()
+                return event
             if isinstance(event, TurnEnded) and held is not None:
-                if not self._leaves_us_the_floor(event, expects):
+                if interruptible and not self._leaves_us_the_floor(event, expects):
                     self._inbox.hand_back(event)  # to be answered when we listen
                     await self._speaker.interrupt()
                     return held
@@ -118,13 +130,29 @@ class Delivery:
                 held = None
             if isinstance(event, TurnEnded):
                 self._account.caller(event)
-            supersedes = asks and interruptible and self._supersedes(event)
-            if supersedes or cuts(event, interruptible=interruptible):
+            if cuts(event, interruptible=interruptible):
                 await self._speaker.interrupt()
                 return event
             if isinstance(event, TurnEnded) and event.text and not event.aside:
                 self._keep_early(event)
         return None
+
+    def _sound(self, event: Event, interruptible: bool) -> BargeIn | None:
+        """A sound at which we fall silent: the caller talks over us, or goes on before our answer began."""
+        match event:
+            case BargeIn(started_ms) if interruptible or self._undo.open_at(started_ms):
+                return event
+            case SpeechStarted(started_ms) if self._undo.unheard and self._undo.open_at(started_ms):
+                return BargeIn(started_ms)
+            case _:
+                return None
+
+    def _goes_on(self, ended: TurnEnded, *, replaces: bool) -> bool:
+        """Whether the caller went on, so that what we are saying answers half of it. `replaces`: any words
+        do that as long as a language model is still looking for its own."""
+        if self._undo.goes_on(ended):
+            return True
+        return replaces and bool(ended.text) and not self._speaker.speaking
 
     def _keep_early(self, ended: TurnEnded) -> None:
         script = self._speaker.last.text if self._speaker.speaking and self._speaker.last else ""
@@ -137,10 +165,6 @@ class Delivery:
         said = self._speaker.last
         script, heard = said.text if said else "", self._speaker.heard_so_far
         return ended.aside and not answers(ended.text, expects, heard, script)
-
-    def _supersedes(self, event: Event) -> bool:
-        """Whether the caller said something more while the language model was still looking for words."""
-        return isinstance(event, TurnEnded) and bool(event.text) and not self._speaker.speaking
 
 
 def rest_of(step: Step, utterance: Utterance) -> Step | None:

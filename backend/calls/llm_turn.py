@@ -7,13 +7,14 @@ decide what an answer means for the call (the flow does), nor speak.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from backend.calls.ports import LanguageModel, Toolbox
-from backend.core.agent import Agent
+from backend.core.agent import Agent, HttpTool
 from backend.core.brain import Chose, Decision, Filled, Refused, UseTool, judge, tool_specs
 from backend.core.llm import LlmEvent, Message, TextDelta, ToolCall, Usage
 from backend.core.sentences import PieceStream, pieces
@@ -42,6 +43,8 @@ class Used:
 
 
 Outcome = Chose | Filled | Used
+Spent = dict[tuple[str, str], str]
+"""Results of tools, by name and arguments, that must not be used once more."""
 
 
 class LlmTurn:
@@ -56,9 +59,12 @@ class LlmTurn:
         toolbox: Toolbox | None,
         *,
         on_tools: Callable[[Sequence[ToolCall], Sequence[str]], None],
+        spent: Spent | None = None,
     ) -> None:
-        """`on_tools` is told of tool calls that were carried out, with their results."""
+        """`on_tools` is told of tool calls that were carried out, with their results. `spent`: those carried
+        out before, for words that this turn answers, too; it is added to."""
         self.ask = ask
+        self.spent: Spent = {} if spent is None else spent
         self.outcome: Outcome | None = None
         self.kept: str | None = None
         """What the node collects, where that does not end its task."""
@@ -160,8 +166,13 @@ class LlmTurn:
         try:
             for call in calls:
                 decision = judge(self.ask, call)
-                if isinstance(decision, UseTool):
+                same = call.name, _plain(call.arguments)
+                if isinstance(decision, UseTool) and same in self.spent:
+                    results.append(self.spent[same])  # a model that stutters must not book twice
+                elif isinstance(decision, UseTool):
                     used.append((call, _GIVEN_UP))
+                    if not self._may_repeat(call.name):
+                        self.spent[same] = _GIVEN_UP
                     work = asyncio.create_task(self._use(call), name=f"tool {call.name}")
                     try:
                         done, _ = await asyncio.wait([work], timeout=_FILLER_AFTER_S)
@@ -174,6 +185,9 @@ class LlmTurn:
                         work.cancel()
                     used[-1] = call, result
                     results.append(result)
+                    self.spent.pop(same, None)
+                    if well:
+                        self.spent[same] = result
                     if well and call.name in self.ask.leaving_tools:
                         self.outcome = Used(call.name)
                 else:
@@ -229,8 +243,24 @@ class LlmTurn:
         return result, True
 
     def _filler(self, name: str) -> list[Piece]:
-        tool = next((tool for tool in self._agent.tools if tool.name == name), None)
+        tool = self._tool(name)
         return pieces(tool.filler, self._agent.language) if tool is not None else []
+
+    def _may_repeat(self, name: str) -> bool:
+        """Whether a tool that was given up may be used again: it only looks something up."""
+        tool = self._tool(name)
+        return tool is not None and tool.method == "GET"
+
+    def _tool(self, name: str) -> HttpTool | None:
+        return next((tool for tool in self._agent.tools if tool.name == name), None)
+
+
+def _plain(arguments: str) -> str:
+    """Arguments as they compare: however the model set its blanks."""
+    try:
+        return json.dumps(json.loads(arguments or "{}"), sort_keys=True)
+    except (ValueError, RecursionError):
+        return arguments
 
 
 class _Reply:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from backend.calls.llm_turn import LlmTurn
+from backend.calls.llm_turn import LlmTurn, Spent
 from backend.calls.ports import LanguageModel, LlmOutcome, Toolbox
 from backend.core.agent import Agent
 from backend.core.brain import prompt_messages
@@ -42,6 +42,7 @@ class Thinker:
         self._agent, self._model, self._toolbox = agent, model, toolbox
         self._count, self._on_tool = count, on_tool
         self._ahead: LlmTurn | None = None
+        self._spent: Spent = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def begin_ahead(self, flow: Flow, text: str) -> None:
@@ -66,14 +67,19 @@ class Thinker:
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    def turn(self, ask: Ask) -> LlmTurn:
-        """Ask the model, or take what was asked ahead. The caller's last words are in the history already."""
+    def turn(self, ask: Ask, *, again: bool = False) -> LlmTurn:
+        """Ask the model, or take what was asked ahead. The caller's last words are in the history already.
+
+        `again`: the same as the turn before, with more words: tools it used are not used a second time.
+        """
+        if not again:
+            self._spent = {}
         ahead = self._ahead
         if ahead is not None and ahead.ask.like(ask):
-            self._ahead = None
+            self._ahead, self._spent = None, ahead.spent
             return ahead
         self.drop()
-        return self._begin(ask, then_said=None)
+        return self._begin(ask, then_said=None, spent=self._spent)
 
     def done(self, turn: LlmTurn) -> None:
         """A turn that `turn` gave is over, and closed."""
@@ -96,7 +102,7 @@ class Thinker:
                 self.wasted_tokens,
             )
 
-    def _begin(self, ask: Ask, *, then_said: str | None) -> LlmTurn:
+    def _begin(self, ask: Ask, *, then_said: str | None, spent: Spent | None = None) -> LlmTurn:
         messages = prompt_messages(self._agent, ask, self.history.messages(then_said=then_said))
         return LlmTurn(
             self._agent,
@@ -105,6 +111,7 @@ class Thinker:
             self._model,
             self._toolbox,
             on_tools=lambda calls, results: self._used(ask.node_id, calls, results),
+            spent=spent,
         )
 
     def _used(self, node_id: str, calls: Sequence[ToolCall], results: Sequence[str]) -> None:

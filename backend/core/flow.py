@@ -123,6 +123,15 @@ class Flow:
         other.variables = dict(self.variables)
         return other
 
+    def go_back(self, to: Flow) -> None:
+        """Be what `to` is, a fork of before, as if nothing had happened since; `variables` stays the same
+        mapping, filled anew."""
+        variables = self.variables
+        vars(self).update(vars(to))
+        self.variables = variables
+        variables.clear()
+        variables.update(to.variables)
+
     def digits(self, digits: str) -> Step | None:
         """The caller pressed keys: `digits` is all of them, in order, since the last Step was given.
 

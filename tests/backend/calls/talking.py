@@ -148,9 +148,9 @@ class Talk:
             self.conversation.notify(event)
 
     def words(self, text: str) -> None:
-        """The caller said something, heard as a whole turn."""
+        """The caller says something now, heard as a whole turn."""
         at_ms = now_ms()
-        self.tell(SpeechStarted(at_ms - 600), TurnEnded(text, at_ms - 600, at_ms - 300, at_ms - 100, 300))
+        self.tell(SpeechStarted(at_ms - 0.02), TurnEnded(text, at_ms - 0.02, at_ms - 0.01, at_ms, 300))
 
     async def asked(self, text: str) -> None:
         """Returns when the voice is asked for `text`."""

@@ -210,7 +210,7 @@ async def test_a_model_that_breaks_off_is_listened_to_as_far_as_it_came() -> Non
 
 
 async def test_a_model_that_never_stops_calling_tools_is_stopped() -> None:
-    model = ScriptedModel(HELLO, *([[ToolCall("t", "hours", "{}")]] * 10))
+    model = ScriptedModel(HELLO, *[[ToolCall("t", "hours", f'{{"day": {day}}}')] for day in range(10)])
     async with talk(HELP, model=model) as call:
         await call.heard("help?")
         call.words("When are you open?")
