@@ -23,6 +23,13 @@ _PING_S = 10.0
 _QUEUED_MESSAGES = 16  # unread ones held here before the server is made to wait: the library's own
 
 
+class _Connect(connect):
+    """Follows no redirect: the library would carry a vendor's key to whatever host it names."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 async def dial(
     url: str,
     *,
@@ -35,7 +42,7 @@ async def dial(
 
     Raises websockets.InvalidStatus when it is refused; OSError or WebSocketException: see `unreachable`.
     """
-    return await connect(
+    return await _Connect(
         url,
         additional_headers=headers,
         compression=None,

@@ -17,6 +17,7 @@ from backend.core.agent import Agent
 MASK = "[secret]"
 _SLOT = re.compile(r"\{\{\s*secret:([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 _SHORTEST = 4  # shorter ones are found in innocent words
+_LEAST_BEGINNING = 8  # likewise, where a text may have been cut off within one
 
 
 def secret_names(text: str) -> list[str]:
@@ -42,11 +43,25 @@ def unset_secrets(agent: Agent, secrets: Mapping[str, str]) -> Iterator[str]:
 
 
 def redacted(text: str, secrets: Mapping[str, str]) -> str:
-    """The text without any of the values, as they are or as servers commonly write them."""
+    """The text without any of the values, as they are or as servers commonly write them; nor the beginning of
+    one at its end, where it was cut off."""
     for value in sorted(secrets.values(), key=len, reverse=True):
         if len(value) >= _SHORTEST:
             for shape in _shapes(value):
                 text = text.replace(shape, MASK)
+                text = _without_beginning(text, shape)
+    return text
+
+
+def without_key(text: str, key: str | None) -> str:
+    """What a server said, without the key it was sent."""
+    return redacted(text, {"": key}) if key else text
+
+
+def _without_beginning(text: str, shape: str) -> str:
+    for size in range(min(len(shape) - 1, len(text)), _LEAST_BEGINNING - 1, -1):
+        if text.endswith(shape[:size]):
+            return text[:-size] + MASK
     return text
 
 

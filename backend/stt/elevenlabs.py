@@ -18,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 import websockets
 from websockets.asyncio.client import ClientConnection
 
+from backend.core.agent_secrets import without_key
 from backend.core.elevenlabs import decoded, refusal
 from backend.core.g711 import Codec
 from backend.core.hearing import RATE_HZ
@@ -108,6 +109,7 @@ class ElevenLabsTranscriber:
         fitting = [term for term in key_terms if len(term) <= _KEY_TERM_CHARS]
         query += [("keyterms", term) for term in fitting[:_MAX_KEY_TERMS]]
         self.url = websocket_url(base_url, f"/v1/speech-to-text/realtime?{urlencode(query)}")
+        self._key = api_key
         self._headers = {"xi-api-key": api_key}
         self._connect_timeout_s = connect_timeout_s
         self._turn = bytearray()  # pcm16, all of the turn under way
@@ -363,4 +365,5 @@ class ElevenLabsTranscriber:
 
     def _error(self, reason: SpeechFailure, what: str) -> HearingError:
         host = urlsplit(self.url).netloc.rpartition("@")[2]
+        what = without_key(what, self._key)
         return HearingError(f"ElevenLabs at {host}: {what}", route=self.name, reason=reason)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from backend.core.agent_secrets import without_key
 from backend.core.hearing import RATE_HZ
 from backend.errors import HearingError, SpeechFailure
 
@@ -44,6 +45,7 @@ class OpenAiTranscriber:
         """`base_url` as in OPENAI_BASE_URL, with its /v1; `language` as in "en-US"; `http` stays open."""
         self._url = f"{base_url.rstrip('/')}/audio/transcriptions"
         self._http = http
+        self._key = api_key
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._fields = {"model": model, "response_format": "json"}
         if language:
@@ -96,6 +98,7 @@ class OpenAiTranscriber:
 
     def _error(self, reason: SpeechFailure, what: str) -> HearingError:
         host = urlsplit(self._url).netloc.rpartition("@")[2]
+        what = without_key(what, self._key)
         return HearingError(f"speech-to-text at {host}: {what}", route=self.name, reason=reason)
 
 

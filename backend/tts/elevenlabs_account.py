@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
+from backend.core.agent_secrets import without_key
 from backend.core.elevenlabs import refusal
 from backend.errors import SpeechError, SpeechFailure
 from backend.tts.http import failure, make_client
@@ -30,7 +31,8 @@ class ElevenLabsAccount:
         http: httpx.AsyncClient | None = None,
         timeout_s: float = 8.0,
     ) -> None:
-        self._base_url, self._headers = base_url.rstrip("/"), {"xi-api-key": api_key}
+        self._base_url, self._key = base_url.rstrip("/"), api_key
+        self._headers = {"xi-api-key": api_key}
         self._http, self._given = http or make_client(), http is not None
         self._timeout_s = timeout_s
 
@@ -79,6 +81,7 @@ class ElevenLabsAccount:
         return body
 
     def _error(self, reason: SpeechFailure, what: str) -> SpeechError:
+        what = without_key(what, self._key)
         return SpeechError(f"ElevenLabs at {self._base_url}: {what}", route="elevenlabs", reason=reason)
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import httpx
 
+from backend.core.agent_secrets import without_key
 from backend.core.elevenlabs import refusal
 from backend.core.speech import RouteName, Sound
 from backend.errors import SpeechError, SpeechFailure
@@ -51,6 +52,7 @@ class ElevenLabsRestService:
         self.base_url = base_url
         self._http, self._given = http or make_client(), http is not None
         # Explicit: the SDK reads ELEVENLABS_API_KEY when it is imported.
+        self._key = api_key
         self._client = AsyncElevenLabs(base_url=base_url, api_key=api_key, httpx_client=self._http)
         self._speech = self._client.text_to_speech.with_raw_response  # imported at first use: now
         self._voice_id = voice_id
@@ -137,6 +139,7 @@ class ElevenLabsRestService:
         return self._error(*refusal(error.status_code, error.body))
 
     def _error(self, reason: SpeechFailure, what: str) -> SpeechError:
+        what = without_key(what, self._key)
         return SpeechError(f"ElevenLabs at {shown(self.base_url)}: {what}", route=self.name, reason=reason)
 
 

@@ -22,6 +22,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import websockets
 from websockets.asyncio.client import ClientConnection
 
+from backend.core.agent_secrets import without_key
 from backend.core.elevenlabs import Aligner, decoded, refusal
 from backend.core.speech import CharMark, RouteName, Sound
 from backend.core.urls import websocket_url
@@ -114,6 +115,7 @@ class ElevenLabsWebSocketService:
             query["language_code"] = language.partition("-")[0]
         path = f"/v1/text-to-speech/{quote(voice_id, safe='')}/multi-stream-input"
         self.url = websocket_url(base_url, f"{path}?{urlencode(query)}")
+        self._key = api_key
         self._headers = {"xi-api-key": api_key}
         self._voice_settings = dict(voice_settings or {})
         self._connect_timeout_s, self._keep_alive_s = connect_timeout_s, keep_alive_s
@@ -282,6 +284,7 @@ class ElevenLabsWebSocketService:
 
     def _error(self, reason: SpeechFailure, what: str) -> SpeechError:
         host = urlsplit(self.url).netloc.rpartition("@")[2]
+        what = without_key(what, self._key)
         return SpeechError(f"ElevenLabs at {host}: {what}", route=self.name, reason=reason)
 
 

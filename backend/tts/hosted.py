@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from backend.core.agent_secrets import without_key
 from backend.core.speech import RouteName, Sound
 from backend.core.wav import WavError, WavReader
 from backend.errors import SpeechError, SpeechFailure
@@ -52,7 +53,7 @@ class HostedInferenceService:
         chunk_timeout_s: float = 4.0,
     ) -> None:
         """`url` is the model's own; `parameters` go into every request."""
-        self.url = url
+        self.url, self._key = url, api_key
         headers = {"Accept": "audio/wav"}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
@@ -133,6 +134,7 @@ class HostedInferenceService:
         return self._error(reason, f"{_ADVICE.get(reason, 'it failed')}{where}: {said}")
 
     def _error(self, reason: SpeechFailure, what: str) -> SpeechError:
+        what = without_key(what, self._key)
         return SpeechError(f"hosted model at {shown(self.url)}: {what}", route=self.name, reason=reason)
 
 

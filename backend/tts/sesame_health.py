@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from backend.core.agent_secrets import without_key
 from backend.core.pods import PodReport, PodState
 from backend.errors import SpeechError, SpeechFailure
 
@@ -23,7 +24,7 @@ class SesameHealth:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         # Servers of our own: no proxy of the environment stands between.
         self._client = httpx.AsyncClient(headers=headers, timeout=timeout_s, trust_env=False)
-        self._has_key = api_key is not None
+        self._key = api_key
 
     async def look(self, url: str) -> PodReport:
         """What the server at `url` says.
@@ -58,10 +59,15 @@ class SesameHealth:
         except httpx.TimeoutException as error:
             raise _error("timeout", url, "it does not answer in time") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _error("unreachable", url, str(error) or type(error).__name__) from error
+            what = without_key(str(error) or type(error).__name__, self._key)
+            raise _error("unreachable", url, what) from error
 
     def _key_refused(self, url: str) -> SpeechError:
-        what = "refuses SESAME_API_KEY" if self._has_key else "wants a key, and SESAME_API_KEY is not set"
+        what = (
+            "refuses SESAME_API_KEY"
+            if self._key is not None
+            else "wants a key, and SESAME_API_KEY is not set"
+        )
         return _error("unauthorized", url, f"it {what}")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from backend.core.agent_secrets import without_key
 from backend.core.speech import RouteName, Sound
 from backend.core.wav import WavError, WavReader
 from backend.errors import SpeechError, SpeechFailure
@@ -49,6 +50,7 @@ class SesameRestService:
         """`url` is the server's `/generate`; `settings` go into every request (temperature, voice, …)."""
         self.name, self.url = name, url
         self._key_setting = "SESAME_FALLBACK_API_KEY" if name == "sesame_fallback" else "SESAME_API_KEY"
+        self._key = api_key
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._settings = {"speaker_id": speaker_id, **(settings or {})}
         self._knows_wav = True
@@ -169,6 +171,7 @@ class SesameRestService:
         return self._error(reason, f"{where + ': ' if where else ''}{said}")
 
     def _error(self, reason: SpeechFailure, what: str) -> SpeechError:
+        what = without_key(what, self._key)
         return SpeechError(f"speech server at {shown(self.url)}: {what}", route=self.name, reason=reason)
 
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import websockets
 from websockets.asyncio.client import ClientConnection
 
+from backend.core.agent_secrets import without_key
 from backend.core.speech import RouteName, Sound
 from backend.errors import SpeechError, SpeechFailure
 from backend.sockets import dial, hang_up, unreachable
@@ -60,6 +61,7 @@ class SesameWebSocketService:
         """
         self.url = url
         self.speaker_id, self.context_id = speaker_id, context_id
+        self._key = api_key
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._settings = dict(settings or {})
         self._connect_timeout_s = connect_timeout_s
@@ -258,6 +260,7 @@ class SesameWebSocketService:
         return self._error("closed", f"the connection was lost: {error}")
 
     def _error(self, reason: SpeechFailure, what: str) -> SpeechError:
+        what = without_key(what, self._key)
         return SpeechError(
             f"Sesame speech server at {_shown(self.url)}: {what}", route=self.name, reason=reason
         )

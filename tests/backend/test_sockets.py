@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import websockets
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import Request, Response, Server, ServerConnection, serve
 
 from backend.sockets import dial, hang_up, unreachable
 
@@ -59,3 +59,26 @@ def test_why_there_is_no_connection(error: Exception, what: str) -> None:
     reason, said = unreachable(error)
     assert reason == "unreachable"
     assert said.startswith(what)
+
+
+async def test_no_redirect_takes_a_key_to_another_host() -> None:
+    given: list[str] = []
+
+    async def other(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        given.append(connection.request.headers.get("xi-api-key", ""))
+
+    quiet = logging.getLogger("tests.quiet")
+    async with serve(other, "127.0.0.1", 0, logger=quiet) as there:
+        location = f"ws://localhost:{there.sockets[0].getsockname()[1]}/"
+
+        def redirect(connection: ServerConnection, request: Request) -> Response:
+            response = connection.respond(302, "there")
+            response.headers["Location"] = location
+            return response
+
+        async with serve(other, "127.0.0.1", 0, process_request=redirect, logger=quiet) as here:
+            url = f"ws://127.0.0.1:{here.sockets[0].getsockname()[1]}"
+            with pytest.raises(websockets.InvalidStatus):
+                await hang_up(await dial(url, headers={"xi-api-key": "canary"}, max_message_bytes=1000))
+    assert given == []

@@ -5,11 +5,12 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from backend.core.agent import Agent
-from backend.core.agent_secrets import MASK, redacted, secret_of, unset_secrets
+from backend.core.agent_secrets import MASK, redacted, secret_of, unset_secrets, without_key
 
 
 def agent(**changes: Any) -> Agent:
@@ -58,3 +59,17 @@ def test_a_longer_value_goes_first_and_short_ones_stay() -> None:
     assert (
         redacted("key-12345 key-1 abc", {"A": "key-1", "B": "key-12345", "C": "abc"}) == f"{MASK} {MASK} abc"
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("not with s3cr3t-value-1!", "not with [secret]!"),
+        ("not with s3cr3t-val", "not with [secret]"),
+        ("not with s3cr3", "not with s3cr3"),
+        ("", ""),
+    ],
+)
+def test_a_key_is_cut_out_even_where_its_end_was_cut_off(said: str, told: str) -> None:
+    assert without_key(said, "s3cr3t-value-1") == told
+    assert without_key(said, None) == without_key(said, "") == said
