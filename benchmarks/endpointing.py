@@ -4,7 +4,8 @@
         [--turn-model FILE]
 
 Every caller has ears of their own. Sentences are put together from parts with pauses between, over μ-law.
-A turn that ends before the last part is a cut-off. The last line is JSON; times are milliseconds of silence.
+A turn that ends before the last part is a cut-off; mended, when the caller goes on so soon that an answer
+heard `--answer-ms` after the end of the turn is taken back. The last line is JSON; times are milliseconds.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ import numpy as np
 from endpointing_suite import CALLERS, Caller
 from hearing import Hearing, Said, Voices, line_noise
 
+from backend.calls.undo import HEARD_MS
 from backend.core.percentile import percentile
+from backend.core.turns import TurnEnded
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Outcome:
     cut_off: bool
     waited_ms: float | None
     heard: list[str] = field(default_factory=list)
+    mended: bool = False
 
 
 async def measure(options: argparse.Namespace) -> list[Outcome]:
@@ -71,6 +75,7 @@ async def call(
         outcome = Outcome(
             caller.kind, " / ".join(sentence.parts), bool(early),
             None if last is None else ears.ended_at_ms[-1] - ended_at_ms, [turn.text for turn in new],
+            all_go_on(new, ears.ended_at_ms[before:], options.answer_ms),
         )  # fmt: skip
         outcomes.append(outcome)
         if options.verbose or outcome.cut_off:
@@ -84,6 +89,15 @@ async def call(
         await ears.hear(line_noise(300, number))
     ears.close()
     return outcomes
+
+
+def all_go_on(turns: Sequence[TurnEnded], ended_at_ms: Sequence[float], answer_ms: float) -> bool:
+    """Whether each turn is taken for the rest of the one before, as it is in a call."""
+    return all(
+        following.started_ms <= at_ms + answer_ms + HEARD_MS and not following.aside
+        for at_ms, following in zip(ended_at_ms, turns[1:], strict=False)
+        if following.text
+    )
 
 
 def noisy(said: Said, noise_db: float) -> bytes:
@@ -108,6 +122,7 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, float | int]:
         "sentences": len(outcomes),
         "cut_off": cut,
         "cut_off_percent": round(100 * cut / len(outcomes), 1) if outcomes else 0,
+        "mended": sum(outcome.cut_off and outcome.mended for outcome in outcomes),
         "wait_p50": round(percentile(waits, 50)) if waits else 0,
         "wait_p95": round(percentile(waits, 95)) if waits else 0,
         "never_ended": sum(o.waited_ms is None for o in outcomes),
@@ -117,6 +132,9 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, float | int]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recognition-ms", type=float, default=90.0, help="how long a recognition takes")
+    parser.add_argument(
+        "--answer-ms", type=float, default=20.0, help="end of turn to the answer's first sound"
+    )
     parser.add_argument("--only", help="kinds of caller with this in their name")
     parser.add_argument("--noise-db", type=float, help="background noise against the speech, e.g. -10")
     parser.add_argument("--turn-model", type=Path, help="a Smart Turn 3 that has a say, an ONNX file")
@@ -127,6 +145,7 @@ def main() -> int:
     result = {
         "benchmark": "endpointing",
         "recognition_ms": options.recognition_ms,
+        "answer_ms": options.answer_ms,
         "noise_db": options.noise_db,
         "turn_model": options.turn_model.name if options.turn_model else None,
         "load": round(os.getloadavg()[0], 1),
