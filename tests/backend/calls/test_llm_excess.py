@@ -49,3 +49,12 @@ async def test_a_hundred_thousand_characters_are_cut_off(reply: list[str], least
     assert least <= len(said) <= MOST_SPOKEN
     assert len(model.asked) == 1
     assert time.process_time() - began_s < 3.0, "late on any machine"
+
+
+async def test_a_hundred_calls_of_one_tool_use_it_once() -> None:
+    book = ToolCall("t", "hours", '{"day": "Monday"}')
+    tools = ScriptedTools()
+    turn = turn_of(ScriptedModel(*[[book] * 25] * 4, ["It is done."]), tools)
+    await spoken_by(turn)
+    assert len(tools.calls) == 1
+    assert turn.broke_off
