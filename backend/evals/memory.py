@@ -248,6 +248,15 @@ class MemoryCarrier(DiallingCarrier):
     async def stop_speaking(self, ccid: str, *, command_id: str) -> None:
         _do(lambda: self._of(ccid).stop_playback("all"))
 
+    async def start_recording(
+        self, ccid: str, *, channels: str, audio_format: str, client_state: str, command_id: str
+    ) -> None:
+        body = {"channels": channels, "format": audio_format}
+        _do(lambda: self._of(ccid).start_recording(commands.recording(body, "memory:")))
+
+    async def stop_recording(self, ccid: str, *, command_id: str) -> None:
+        _do(lambda: self._of(ccid).stop_recording())
+
     async def dial(self, *, to: str, from_: str, client_state: str | None, command_id: str) -> DialedCall:
         state = None if client_state is None else base64.b64encode(client_state.encode()).decode("ascii")
         call = self._place(Order("outbound", from_, to, "memory", "", client_state=state))

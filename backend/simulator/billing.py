@@ -17,12 +17,14 @@ SIP_CAUSES = {
 
 _PER_MINUTE_USD = (("call-control", 0.002), ("sip-trunking", 0.0035))
 _STREAMING_USD = ("media-streaming", 0.0035)
+_RECORDING_USD = ("call-recording", 0.002)
 
 
-def call_cost(talked_s: float, *, streamed: bool) -> dict[str, Any]:
+def call_cost(talked_s: float, *, streamed: bool, recorded: bool = False) -> dict[str, Any]:
     """The payload of `call.cost`: whole minutes, begun ones count."""
     minutes = max(1, math.ceil(talked_s / 60))
-    parts = (*_PER_MINUTE_USD, _STREAMING_USD) if streamed else _PER_MINUTE_USD
+    used = ((streamed, _STREAMING_USD), (recorded, _RECORDING_USD))
+    parts = (*_PER_MINUTE_USD, *(part for was_used, part in used if was_used))
     return {
         "billed_duration_secs": 60 * minutes,
         "status": "success",

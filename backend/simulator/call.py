@@ -26,8 +26,16 @@ from backend.simulator.eventlog import EventLog
 from backend.simulator.line import Utterance
 from backend.simulator.media_leg import MediaFaults, MediaLeg, StreamFailed
 from backend.simulator.media_wire import BadFrame, ClearQueue, Command, PlayAudio, PlayMark, StreamFacts
-from backend.simulator.orders import CallTimes, Order, Plan, StreamOrder, TranscriptionOrder
+from backend.simulator.orders import (
+    CallTimes,
+    Order,
+    Plan,
+    RecordingOrder,
+    StreamOrder,
+    TranscriptionOrder,
+)
 from backend.simulator.record import EventKind, LineEvent, LineRecord, Logbook
+from backend.simulator.recording import Recorder
 from backend.stt.vad import VoiceActivity
 
 log = logging.getLogger(__name__)
@@ -120,7 +128,7 @@ class SimCall:
         self._book = Logbook(now_s=time.monotonic(), unix_s=time.time())
         self._answered, self._line_wanted, self._ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._stream: _Stream | None = None
-        self._streamed = False
+        self._streamed = self._recorded = False
         self._speaking = asyncio.Lock()  # what is to be spoken queues up
         self._hushes = 0  # `speak` commands given before the last hush are not heard any more
         self._hushed = asyncio.Event()
@@ -137,6 +145,7 @@ class SimCall:
             on_hang_up=self._caller_hangs_up,
             activity=around.make_activity(),
         )
+        self.recorder = Recorder(self.conversation.line)
 
     # --- the call's life ------------------------------------------------------------------------------
 
@@ -154,6 +163,7 @@ class SimCall:
                 with contextlib.suppress(asyncio.CancelledError, TimeoutError):
                     async with asyncio.timeout(5):
                         await task
+            self._save_recording()
             self.complete = True
 
     async def _ring_in(self) -> None:
@@ -231,7 +241,7 @@ class SimCall:
             self._tell("call.hangup", self._transfer_leg, state="hangup", hangup_cause=cause)
         if self._answered_s is not None:
             talked_s = time.monotonic() - self._answered_s
-            self._tell("call.cost", **call_cost(talked_s, streamed=self._streamed))
+            self._tell("call.cost", **call_cost(talked_s, streamed=self._streamed, recorded=self._recorded))
 
     def _source(self, by: Party) -> str:
         """The caller of an outbound call is the backend."""
@@ -322,6 +332,28 @@ class SimCall:
         if self._transcribing is None:
             raise refusal.bad_request("This call is not transcribed.")
         self._transcribing = None
+
+    def start_recording(self, order: RecordingOrder) -> None:
+        """What both sides say is recorded from now on; where it lies is told by webhook when it has ended."""
+        self._must_talk()
+        if self.recorder.running:
+            raise refusal.bad_request("This call is recorded already.")
+        self.recorder.start(order, datetime.now(UTC))
+        self._recorded = True
+        self._note("recording", state="started", channels=order.channels)
+
+    def stop_recording(self) -> None:
+        self._must_talk()
+        if not self.recorder.running:
+            raise refusal.bad_request("This call is not recorded.")
+        self._save_recording()
+
+    def _save_recording(self) -> None:
+        recorded = self.recorder.stop(datetime.now(UTC))
+        if recorded is not None:
+            self._note("recording", state="saved", id=recorded.id)
+            # As the documents have it: without the call's own id.
+            self._tell("call.recording.saved", self._ids(control=False), **recorded.facts())
 
     def send_dtmf(self, digits: str) -> None:
         self._must_talk()
@@ -549,11 +581,14 @@ class SimCall:
         return {"from": self.order.from_number, "to": self.order.to_number}
 
     def _tell(self, event_type: str, leg: dict[str, Any] | None = None, /, **payload: Any) -> None:
-        ids = leg or {
-            "call_control_id": self.call_control_id,
+        ids = leg or self._ids()
+        self._around.webhooks.send(self.order.webhook_url, event_type, {**ids, **payload})
+
+    def _ids(self, *, control: bool = True) -> dict[str, Any]:
+        ids = {
             "call_leg_id": self.call_leg_id,
             "call_session_id": self.call_session_id,
             "connection_id": self.order.connection_id,
             "client_state": self.client_state,
         }
-        self._around.webhooks.send(self.order.webhook_url, event_type, {**ids, **payload})
+        return {"call_control_id": self.call_control_id, **ids} if control else ids

@@ -6,6 +6,7 @@ Owns every call's task. Knows nothing of HTTP.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from backend.simulator.eventlog import EventLog
 from backend.simulator.line import Utterance
 from backend.simulator.media_leg import MediaFaults
 from backend.simulator.orders import CallTimes, Order, Outcome, Plan
+from backend.simulator.recording import Recorded
 from backend.simulator.script import LISTENER, Script
 from backend.simulator.voice import CallerVoice
 from backend.simulator.webhooks import WebhookPolicy, WebhookSender
@@ -143,6 +145,16 @@ class Carrier:
         if found is None:
             raise refusal.unknown_call(call_control_id)
         return found
+
+    def recording(self, name: str, signature: str) -> tuple[SimCall, Recorded]:
+        """A recording, and whose it is. Raises Refusal (403) for a wrong address, whatever is wrong in it."""
+        for call in self._calls.values():
+            for recorded in call.recorder.done:
+                if recorded.name == name and hmac.compare_digest(
+                    recorded.signature.encode(), signature.encode()
+                ):
+                    return call, recorded
+        raise refusal.Refusal(403, "10010", "Not authorized", "There is no recording at this address.")
 
     @property
     def calls(self) -> list[SimCall]:

@@ -68,7 +68,9 @@ def carrier_router(carrier: Carrier) -> APIRouter:
         return _answer(_call_data(carrier.call(call_control_id)))
 
     @router.post("/calls/{call_control_id}/actions/{action}")
-    async def act(call_control_id: str, action: str, body: Annotated[Body, Depends(_body)]) -> JSONResponse:
+    async def act(
+        call_control_id: str, action: str, body: Annotated[Body, Depends(_body)], request: Request
+    ) -> JSONResponse:
         perform = _ACTIONS.get(action)
         if perform is None:
             detail = f"The stand-in does not know the action {action!r}; it knows {', '.join(_ACTIONS)}."
@@ -77,7 +79,7 @@ def carrier_router(carrier: Carrier) -> APIRouter:
 
         def command() -> Result:
             state = commands.client_state(body)
-            result = perform(call, body)
+            result = perform(call, body, str(request.base_url))
             if state is not None:
                 call.client_state = state
             return {"result": "ok", **result}
@@ -116,21 +118,26 @@ def _call_data(call: SimCall) -> Result:
     }
 
 
-def _start_streaming(call: SimCall, body: Body) -> Result:
+def _start_streaming(call: SimCall, body: Body, base_url: str) -> Result:
     order = commands.stream(body, required=True)
     assert order is not None
     return {"stream_id": call.start_streaming(order)}
 
 
-def _plain(perform: Callable[[SimCall, Body], None]) -> Callable[[SimCall, Body], Result]:
-    def wrapped(call: SimCall, body: Body) -> Result:
+def _start_recording(call: SimCall, body: Body, base_url: str) -> Result:
+    call.start_recording(commands.recording(body, base_url))
+    return {}
+
+
+def _plain(perform: Callable[[SimCall, Body], None]) -> Callable[[SimCall, Body, str], Result]:
+    def wrapped(call: SimCall, body: Body, base_url: str) -> Result:
         perform(call, body)
         return {}
 
     return wrapped
 
 
-_ACTIONS: dict[str, Callable[[SimCall, Body], Result]] = {
+_ACTIONS: dict[str, Callable[[SimCall, Body, str], Result]] = {
     "answer": _plain(lambda call, body: call.answer(commands.stream(body, required=False))),
     "reject": _plain(
         lambda call, body: call.reject(commands.choice(body, "cause", commands.REJECT_CAUSES, None))
@@ -144,6 +151,8 @@ _ACTIONS: dict[str, Callable[[SimCall, Body], Result]] = {
     ),
     "transcription_start": _plain(lambda call, body: call.start_transcription(commands.transcription(body))),
     "transcription_stop": _plain(lambda call, body: call.stop_transcription()),
+    "record_start": _start_recording,
+    "record_stop": _plain(lambda call, body: call.stop_recording()),
     "transfer": _plain(
         lambda call, body: call.transfer(
             commands.number(body, "to"),

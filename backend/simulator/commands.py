@@ -14,7 +14,7 @@ from typing import Any
 
 from backend.core.g711 import Codec
 from backend.simulator import refusal
-from backend.simulator.orders import Order, StreamOrder, TranscriptionOrder
+from backend.simulator.orders import Order, RecordingOrder, StreamOrder, TranscriptionOrder
 
 _E164 = re.compile(r"\+[1-9]\d{6,14}")
 _SIP_URI = re.compile(r"sips?:[^\s@]+(@[^\s@]+)?")
@@ -142,6 +142,19 @@ def transcription(body: Body) -> TranscriptionOrder:
         )
     engine = choice(body, "transcription_engine", _ENGINES, "Google")
     return TranscriptionOrder(engine=engine, interim=config.get("interim_results") is True)
+
+
+def recording(body: Body, base_url: str) -> RecordingOrder:
+    """What was asked of recording; it is fetched below `base_url`."""
+    for field in ("channels", "format"):
+        text(body, field)
+    if choice(body, "recording_track", ("both", "inbound", "outbound"), "both") != "both":
+        raise refusal.bad_request("The stand-in records both tracks.", pointer="/recording_track")
+    return RecordingOrder(
+        channels="dual" if choice(body, "channels", ("single", "dual"), None) == "dual" else "single",
+        audio_format="mp3" if choice(body, "format", ("wav", "mp3"), None) == "mp3" else "wav",
+        base_url=base_url,
+    )
 
 
 def dial(body: Body, *, webhook_url: str) -> Order:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.core.g711 import Codec
 from backend.simulator.hearing import RATE_HZ, audible_span
@@ -136,17 +137,17 @@ class Line:
 
     def wav(self) -> bytes:
         """Stereo 16-bit WAV at 8 kHz from the line's zero: left the caller, right the agent as heard."""
+        return wav(self.stereo())
+
+    def stereo(self, from_ms: float = 0.0, until_ms: float | None = None) -> NDArray[np.int16]:
+        """int16 (samples, 2) of the line's time: the caller, and the agent as heard."""
         samples = min(len(self._caller), len(self._agent)) // 2
-        stereo = np.empty((samples, 2), "<i2")
-        stereo[:, 0] = np.frombuffer(self._caller, "<i2", samples)
-        stereo[:, 1] = np.frombuffer(self._agent, "<i2", samples)
-        out = io.BytesIO()
-        with wave.open(out, "wb") as file:
-            file.setnchannels(2)
-            file.setsampwidth(2)
-            file.setframerate(RATE_HZ)
-            file.writeframes(stereo.tobytes())
-        return out.getvalue()
+        until = samples if until_ms is None else min(samples, int(until_ms * SAMPLES_PER_MS))
+        first = min(int(from_ms * SAMPLES_PER_MS), until)
+        stereo = np.empty((until - first, 2), "<i2")
+        for channel, audio in enumerate((self._caller, self._agent)):
+            stereo[:, channel] = np.frombuffer(audio, "<i2", until)[first:]
+        return stereo
 
     def _caller_frame(self, events: list[LineEvent]) -> bytes:
         frame = b""
@@ -200,3 +201,14 @@ class Line:
 
     def _event(self, kind: EventKind, **data: Any) -> LineEvent:
         return LineEvent(self.now_ms, kind, data)
+
+
+def wav(pcm16: NDArray[np.int16]) -> bytes:
+    """A WAV at 8 kHz of int16 (samples, channels)."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(pcm16.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(RATE_HZ)
+        file.writeframes(pcm16.tobytes())
+    return out.getvalue()

@@ -47,6 +47,15 @@ class TranscriptionOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingOrder:
+    """A checked `record_start`. `base_url`: where the stand-in is reached, with a slash at the end."""
+
+    channels: Literal["single", "dual"]
+    audio_format: Literal["wav", "mp3"]
+    base_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How the person at the other end behaves."""
 

@@ -13,7 +13,8 @@ from typing import Any, Literal
 Direction = Literal["inbound", "outbound"]
 EventKind = Literal[
     "ringing", "answered", "streaming", "caller_speech", "agent_speech", "underrun", "first_audio", "mark",
-    "clear", "interrupt", "dtmf", "speak", "speak_stop", "transfer", "media_error", "script_failed", "hangup",
+    "clear", "interrupt", "dtmf", "speak", "speak_stop", "transfer", "recording", "media_error",
+    "script_failed", "hangup",
 ]  # fmt: skip
 
 

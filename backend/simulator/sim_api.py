@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -140,6 +141,12 @@ def sim_router(carrier: Carrier) -> APIRouter:
     async def press(call_control_id: str, body: Pressing) -> dict[str, str]:
         carrier.call(call_control_id).press_by_caller(body.digits)
         return {"result": "ok"}
+
+    @router.get("/recordings/{name}")
+    async def recording(name: str, signature: str = "") -> Response:
+        found, recorded = carrier.recording(name, signature)
+        sound = await asyncio.to_thread(found.recorder.sound, recorded)
+        return Response(sound, media_type="audio/wav" if name.endswith(".wav") else "audio/mpeg")
 
     @router.post("/calls/{call_control_id}/hangup")
     async def hang_up(call_control_id: str) -> dict[str, str]:

@@ -97,7 +97,7 @@ class Webhooks:
             return [
                 one
                 for one in self.received
-                if one.type == event_type and ccid in (None, one.payload["call_control_id"])
+                if one.type == event_type and ccid in (None, one.payload.get("call_control_id"))
             ]
 
         async with asyncio.timeout(DEADLINE_S), self.changed:
