@@ -122,6 +122,9 @@ async def observe(
             await _settled(asked, seconds)
             driving.cancel()
     except BaseExceptionGroup as group:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from group  # what failed while we were being stopped is no finding
         raise _first(group) from group
     return Observed(
         start_ms, end_ms, end_cpu_s - start_cpu_s, tuple(callers.listenings), tuple(callers.chunks)

@@ -14,7 +14,7 @@ import numpy as np
 from runpod_server.audio import SAMPLE_RATE_HZ, pcm16_from_float, wav
 from runpod_server.bench import meters
 from runpod_server.bench.figures import LoadFigures
-from runpod_server.bench.load import observe
+from runpod_server.bench.load import Observed, observe
 from runpod_server.bench.plan import MOST_STREAMS, Load, Plan
 from runpod_server.bench.report import Level, Report
 from runpod_server.bench.script import Script, text_lasting
@@ -80,17 +80,21 @@ class OverTheNetwork:
         self._report.note("measured at the client: nothing of the server's steps, memory or energy")
 
     def measure(self, level: Level, loads: tuple[Load, ...]) -> None:
-        plan = self._plan
         for load in loads:
-            self._tell(f"{level.name}, {load}: {plan.seconds:g} s, after the load has set in")
-            watching = observe(
-                ServerTarget(self._url, self._api_key), load, level.streams, Script(plan.utterance_ms),
-                mean_ms=plan.utterance_ms, seconds=plan.seconds,
-            )  # fmt: skip
-            figures = LoadFigures.of(asyncio.run(watching), plays=load != "flat-out", in_process=False)
+            observed = asyncio.run(self._observe(level, load))
+            figures = LoadFigures.of(observed, plays=load != "flat-out", in_process=False)
             level.loads[load] = figures
             if figures.why_declined:
                 self._report.note(f"{level.name}, {load}: {figures.why_declined}")
+
+    async def _observe(self, level: Level, load: Load) -> Observed:
+        # Said on the event loop: Ctrl-C may be pressed from then on, and the loop is there to take it.
+        plan = self._plan
+        self._tell(f"{level.name}, {load}: {plan.seconds:g} s, after the load has set in")
+        return await observe(
+            ServerTarget(self._url, self._api_key), load, level.streams, Script(plan.utterance_ms),
+            mean_ms=plan.utterance_ms, seconds=plan.seconds,
+        )  # fmt: skip
 
 
 def machine(device: str | None, *, threads: int | None) -> dict[str, object]:

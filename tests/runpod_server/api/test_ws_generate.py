@@ -336,8 +336,8 @@ async def test_a_cancel_right_behind_its_request_is_not_lost(start, commanded, h
 async def test_a_message_too_large_closes_with_1009(start) -> None:
     server = start(max_text_chars=100)
     async with server.connect() as socket:
-        await socket.send(ask("x" * 2_100_000))
-        with pytest.raises(websockets.ConnectionClosed):
+        with pytest.raises(websockets.ConnectionClosed):  # by the sending, if that is not over when it closes
+            await socket.send(ask("x" * 2_100_000))
             await socket.recv()
         assert socket.close_code == 1009
 

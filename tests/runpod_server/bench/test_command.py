@@ -104,7 +104,7 @@ async def test_ctrl_c_shows_what_was_measured_until_then(tmp_path: Path, server:
         if child.returncode is None:
             child.kill()
             await child.wait()
-    assert child.returncode == 130
+    assert child.returncode == 130, complained.decode()
     assert b"Traceback" not in complained
     assert b"interrupted: what was measured until then" in said
     report = json.loads(said.splitlines()[-1])

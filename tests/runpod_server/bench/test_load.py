@@ -55,6 +55,22 @@ class Full(Fluent):
         yield b""
 
 
+class FailsWhenStopped(Fluent):
+    """Its connection breaks as the measuring ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_asked = asyncio.Event()
+
+    async def ask(self, utterance: Utterance) -> AsyncGenerator[bytes, None]:
+        self.was_asked.set()
+        try:
+            await asyncio.Event().wait()
+            yield b""
+        except asyncio.CancelledError:
+            raise ClientError("the connection was lost") from None
+
+
 class Gone(Fluent):
     """Nobody is there."""
 
@@ -114,3 +130,13 @@ async def test_who_is_declined_asks_again_a_little_later() -> None:
 async def test_a_lost_server_ends_it(load: Load) -> None:
     with pytest.raises(ClientError, match="nothing answers"):
         await under(Gone(), load)
+
+
+async def test_stopped_from_outside_it_is_stopped_whatever_fails_meanwhile() -> None:
+    target = FailsWhenStopped()
+    watching = asyncio.create_task(under(target, "flat-out", streams=2, seconds=30))
+    async with asyncio.timeout(10):
+        await target.was_asked.wait()
+        watching.cancel()
+        await asyncio.wait([watching])
+    assert watching.cancelled()
