@@ -132,7 +132,7 @@ class Answering:
     async def _spoken_by(
         self, turn: LlmTurn, agent_turn: AgentTurn, interruptible: bool
     ) -> AsyncGenerator[Piece]:
-        async with aclosing(turn.pieces()) as script:
+        async with aclosing(turn.pieces(self._delivery.waiting)) as script:
             async for piece in script:
                 if agent_turn.index is None:
                     if interruptible:

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from backend.calls.account import Account, AgentTurn
 from backend.calls.events import Event, Inbox, KeyPressed, LineLost, cuts
+from backend.calls.fillers import Waiting
 from backend.calls.speaker import Speaker, Utterance
 from backend.calls.undo import Undo
-from backend.core.backchannel import answers, has_asked
+from backend.core.backchannel import answers, has_asked, is_backchannel
 from backend.core.flow import Flow
 from backend.core.sentences import pieces
 from backend.core.steps import Expects, Step
@@ -27,6 +28,7 @@ class Delivery:
         """`flow` is asked where the call is, and nothing else."""
         self.cut: Utterance | None = None
         """What a caller's sound interrupted, until it proves to be words."""
+        self.waiting = Waiting(inbox.caller_quiet)
         self._early: tuple[TurnEnded, str, bool] | None = None
         self._flow, self._speaker, self._inbox = flow, speaker, inbox
         self._account, self._undo = account, undo
@@ -152,7 +154,11 @@ class Delivery:
         do that as long as a language model is still looking for its own."""
         if self._undo.goes_on(ended):
             return True
-        return replaces and bool(ended.text) and not self._speaker.speaking
+        if not (replaces and ended.text) or self._speaker.speaking:
+            return False
+        # "Okay" to our "one moment, please" is no reason to give up what the moment is for.
+        spoke_ms = ended.speech_ended_ms - ended.started_ms
+        return not (self._speaker.heard_so_far and is_backchannel(ended.text, spoke_ms))
 
     def _keep_early(self, ended: TurnEnded) -> None:
         script = self._speaker.last.text if self._speaker.speaking and self._speaker.last else ""

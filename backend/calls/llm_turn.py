@@ -13,11 +13,12 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from backend.calls.fillers import Fillers, Waiting
 from backend.calls.ports import LanguageModel, Toolbox
 from backend.core.agent import Agent, HttpTool
 from backend.core.brain import Chose, Decision, Filled, Refused, UseTool, judge, tool_specs
 from backend.core.llm import LlmEvent, Message, TextDelta, ToolCall, Usage
-from backend.core.sentences import PieceStream, pieces
+from backend.core.sentences import PieceStream
 from backend.core.speech import Piece
 from backend.core.steps import Ask
 from backend.errors import LlmError, ToolError
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 
 MAX_ROUNDS = 4  # requests a turn: three times tools, then an answer
 _MAX_CALLS = 4  # tool calls a request; a model that makes more is lost
-_FILLER_AFTER_S = 0.7
 _EVENT_S = 15.0  # nothing for so long: the adapter's own deadlines are shorter
 _TOOL_S = 65.0  # as above; an agent's tool has at most 60 s
 _MOST_SPOKEN = 2_000  # characters of a turn, two minutes of speech: a model that writes on is cut off there
@@ -95,8 +95,9 @@ class LlmTurn:
         left = [piece for text in self._reply.left() for piece in self._script.push(text)]
         return " ".join(piece.text for piece in left)
 
-    async def pieces(self) -> AsyncGenerator[Piece]:
+    async def pieces(self, waiting: Waiting | None = None) -> AsyncGenerator[Piece]:
         """What to speak, as soon as it is certain. Raises nothing of the model's: see `problem`."""
+        fillers = Fillers(self._agent.language, waiting or Waiting())
         try:
             characters = 0
             for _ in range(MAX_ROUNDS):
@@ -124,8 +125,10 @@ class LlmTurn:
                 if not calls:
                     return
                 self.broke_off = True
-                async with aclosing(self._carry_out(calls[:_MAX_CALLS])) as fillers:
-                    async for piece in fillers:
+                if self.spoken:
+                    fillers.spoke()
+                async with aclosing(self._carry_out(calls[:_MAX_CALLS], fillers)) as meanwhile:
+                    async for piece in meanwhile:
                         yield piece
                 if self.outcome is not None:
                     return
@@ -158,10 +161,9 @@ class LlmTurn:
 
     # --- tools -----------------------------------------------------------------------------------------
 
-    async def _carry_out(self, calls: list[ToolCall]) -> AsyncGenerator[Piece]:
+    async def _carry_out(self, calls: list[ToolCall], fillers: Fillers) -> AsyncGenerator[Piece]:
         """Carry them out in order, up to one that leads elsewhere; gives what to say meanwhile."""
         results: list[str] = []
-        filled_in = self.spoken
         used: list[tuple[ToolCall, str]] = []
         try:
             for call in calls:
@@ -175,10 +177,8 @@ class LlmTurn:
                         self.spent[same] = _GIVEN_UP
                     work = asyncio.create_task(self._use(call), name=f"tool {call.name}")
                     try:
-                        done, _ = await asyncio.wait([work], timeout=_FILLER_AFTER_S)
-                        if not done and not filled_in:
-                            filled_in = True
-                            for piece in self._filler(call.name):
+                        async with aclosing(fillers.bridge(work, self._fillers(call.name))) as bridge:
+                            async for piece in bridge:
                                 yield piece
                         result, well = await work
                     finally:
@@ -242,9 +242,9 @@ class LlmTurn:
         log.info("tool %s was used at node %s", call.name, self.ask.node_id)
         return result, True
 
-    def _filler(self, name: str) -> list[Piece]:
+    def _fillers(self, name: str) -> tuple[str, ...]:
         tool = self._tool(name)
-        return pieces(tool.filler, self._agent.language) if tool is not None else []
+        return tool.fillers(self._agent.language) if tool is not None else ()
 
     def _may_repeat(self, name: str) -> bool:
         """Whether a tool that was given up may be used again: it only looks something up."""

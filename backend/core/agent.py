@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from backend.core.agent_fields import E164, SLUG_OR_UUID, AgentModel, HttpUrl, Text, VariableName
+from backend.core.agent_fields import E164, SLUG_OR_UUID, AgentModel, HttpUrl, Text, Texts, VariableName
 from backend.core.agent_settings import (
     ElevenLabsSettings,
     FailoverSettings,
@@ -25,6 +25,11 @@ from backend.core.agent_settings import (
 )
 from backend.core.call_flow import CallFlow, Node
 from backend.core.tool_request import header_problem, parameters_problem, url_problem
+
+_MORE_FILLERS = (
+    "It is taking a little longer. Please stay on the line.",
+    "Thank you for waiting, I am still on it.",
+)
 
 
 class HttpTool(AgentModel):
@@ -43,6 +48,24 @@ class HttpTool(AgentModel):
     )
     timeout_ms: int = Field(5000, ge=100, le=60_000)
     filler: Text = Field("One moment, please.", description="Said when the tool takes its time.")
+    more_fillers: Texts | None = Field(
+        None,
+        description="Said when it takes five seconds more, and five again; [] for none. If left out: two "
+        "sentences of our own, in English.",
+    )
+
+    def fillers(self, language: str) -> tuple[str, ...]:
+        """What is said while it works, in order."""
+        if self.more_fillers is not None:
+            return (self.filler, *self.more_fillers)
+        return (self.filler, *_MORE_FILLERS) if language.startswith("en") else (self.filler,)
+
+    @field_validator("more_fillers")
+    @classmethod
+    def _at_most_two(cls, more_fillers: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if more_fillers is not None and len(more_fillers) > 2:
+            raise ValueError("are two at most: nobody waits for longer")
+        return more_fillers
 
     @field_validator("parameters")
     @classmethod

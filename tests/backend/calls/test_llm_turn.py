@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from backend.core.llm import Message, ToolCall
@@ -53,6 +55,41 @@ async def test_a_slow_tool_is_bridged_with_words() -> None:
         call.tools.gate.set()
         await call.heard("Until six.")
     assert call.said[-1] == ("agent", "One moment, please. Until six.")
+
+
+async def test_a_tool_that_stays_slow_is_bridged_again_and_nothing_lies_over_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.calls.fillers.MORE_AFTER_S", 0.2)
+    model = ScriptedModel(HELLO, [ToolCall("t1", "hours", "{}")], ["Until six."])
+    async with talk(HELP, model=model) as call:
+        call.tools.gate.clear()
+        await call.heard("help?")
+        call.words("And on Mondays?")
+        await until(lambda: "Thank you for waiting, I am still on it." in call.route.asked, "the third")
+        call.tools.gate.set()
+        await call.heard("Until six.")
+    assert call.said[-1][1] == (
+        "One moment, please. It is taking a little longer. Please stay on the line. "
+        "Thank you for waiting, I am still on it. Until six."
+    )
+
+
+async def test_a_caller_who_agrees_to_wait_does_not_give_up_the_tool() -> None:
+    model = ScriptedModel(HELLO, [ToolCall("t1", "hours", "{}")], ["Until six."])
+    async with talk(HELP, model=model) as call:
+        call.tools.gate.clear()
+        await call.heard("help?")
+        call.words("And on Mondays?")
+        await call.asked("One moment, please.")
+        await until(lambda: call.speaker.heard_so_far and not call.speaker.speaking, "it was heard")
+        await asyncio.wait([call.result], timeout=0.6)  # longer than an answer can be taken back
+        call.words("Okay.")
+        await until(lambda: ("caller", "Okay.") in [(t.role, t.text) for t in call.turns.values()])
+        call.tools.gate.set()
+        await call.heard("Until six.")
+    assert len(call.tools.calls) == 1
+    assert len(model.asked) == 3
 
 
 async def test_a_tool_that_leads_on() -> None:
