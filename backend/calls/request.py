@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import audioop
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator
 
 from backend.calls.ports import RoutePlan
@@ -15,6 +16,10 @@ from backend.core.speech import CharMark, Sound
 from backend.errors import SpeechError, SpeechFailure
 
 log = logging.getLogger(__name__)
+
+# Some servers give minutes of sound at once. To convert them takes a tenth of a second, in which other calls
+# have frames to send.
+_PART_MS = 500
 
 
 class Request:
@@ -27,6 +32,7 @@ class Request:
         self._resampler: Resampler | None = None
         self._check = SoundCheck()
         self._pcm16_8k = bytearray()
+        self._parts: deque[Sound] = deque()  # of the chunk that came last, still to be given
         self.marks: list[CharMark] = []
         self.pending = self._ask()
 
@@ -104,6 +110,13 @@ class Request:
         return asyncio.create_task(self._next_sound(), name=f"speech by {self.plan.key.name}")
 
     async def _next_sound(self) -> Sound | None:
+        if not self._parts and (sound := await self._next_chunk()) is not None:
+            if (problem := sound.problem()) is not None:
+                raise self.error("protocol", f"it {problem}")
+            self._parts.extend(sound.in_parts(_PART_MS))
+        return self._parts.popleft() if self._parts else None
+
+    async def _next_chunk(self) -> Sound | None:
         try:
             while (sound := await anext(self._sounds, None)) is not None and not sound.data:
                 self.marks += sound.marks

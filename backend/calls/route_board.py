@@ -100,12 +100,17 @@ class RouteBoard:
         return all(known.breaker.allows(now_ms) for known in self._found(key, voice))
 
     def began(self, key: RouteKey, voice: str = "") -> None:
-        """A request is made: one of succeeded, failed, gave_up follows.
+        """A request, or connecting for one, is made: one of succeeded, failed, gave_up, connected follows.
 
         While a route is on trial this holds other calls back.
         """
         for known in self._found(key, voice):
             known.breaker.began(self._clock())
+
+    def connected(self, key: RouteKey, voice: str = "") -> None:
+        """What began was a connecting, and it is done, or was given up: it tells nothing of speech."""
+        for known in self._found(key, voice):
+            known.breaker.gave_up()
 
     def succeeded(self, key: RouteKey, *, first_audio_ms: float, voice: str = "") -> None:
         """A request gave its sound, `first_audio_ms` after asking."""

@@ -60,6 +60,8 @@ async def collect(
     lasts_ms = 0.0
     async with aclosing(route.speak(spoken, before=before)) as stream:
         async for sound in stream:
+            if (problem := sound.problem()) is not None:
+                raise _error(route, "protocol", problem)
             heard(sound)
             sounds.append(sound)
             lasts_ms += sound.duration_ms

@@ -119,9 +119,8 @@ class Voice:
         while (plan := self._choose(tried)) is not None:
             tried.add(plan.key)
             try:
-                await self._route(plan).connect()
+                await self._connect(plan)
             except SpeechError as error:
-                self._fail(plan, error)
                 problems.append(error)
                 continue
             self._warm_standby(tried)
@@ -206,10 +205,20 @@ class Voice:
 
     async def _warm(self, plan: RoutePlan) -> None:
         try:
-            await self._route(plan).connect()
+            await self._connect(plan)
         except SpeechError as error:
             log.info("standby: %s", error)
+
+    async def _connect(self, plan: RoutePlan) -> None:
+        """Raises SpeechError, and the board knows of it. On trial, no other call connects meanwhile."""
+        self._board.began(plan.key, plan.voice_id)
+        try:
+            await self._route(plan).connect()
+        except SpeechError as error:
             self._fail(plan, error)
+            raise
+        finally:
+            self._board.connected(plan.key, plan.voice_id)
 
     # --- one attempt -----------------------------------------------------------------------------------
 

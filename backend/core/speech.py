@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,6 +11,8 @@ RouteName = Literal[
 ]
 """Speech routes as records, health page and metrics name them."""
 ROUTE_NAMES: tuple[RouteName, ...] = get_args(RouteName)
+
+_LEAST_HZ, _MOST_HZ = 1_000, 384_000
 
 Encoding = Literal["pcm16", "ulaw"]
 """int16 little-endian mono, or G.711 μ-law mono at 8 kHz."""
@@ -87,4 +89,24 @@ class Sound:
     @property
     def duration_ms(self) -> float:
         """How long it plays."""
-        return len(self.data) * 1000 / (self.rate_hz * (2 if self.encoding == "pcm16" else 1))
+        return len(self.data) * 1000 / self._bytes_per_s
+
+    @property
+    def _bytes_per_s(self) -> int:
+        return self.rate_hz * (2 if self.encoding == "pcm16" else 1)
+
+    def problem(self) -> str | None:
+        """Why it cannot be played, in words, if so."""
+        if not _LEAST_HZ <= self.rate_hz <= _MOST_HZ:
+            return f"tells of a sample rate of {self.rate_hz} Hz"
+        return None
+
+    def in_parts(self, most_ms: int) -> Iterator[Sound]:
+        """The same sound, no part of it longer than that. Only for what can be played."""
+        size = self._bytes_per_s * most_ms // 1000
+        if len(self.data) <= size:
+            yield self
+            return
+        for at in range(0, len(self.data), size):
+            marks = self.marks if at == 0 else ()
+            yield Sound(self.data[at : at + size], self.encoding, self.rate_hz, marks)

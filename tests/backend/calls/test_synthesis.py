@@ -83,6 +83,7 @@ async def test_speech_is_never_cut_and_silence_around_it_is_bounded() -> None:
         ([pcm(struct.pack("<h", 5000) * 48_000)], "it is one constant value"),
         ([pcm(tone(100)), Sound(b"\xff" * 800, "ulaw", 8000)], "changes its format"),
         ([pcm(tone(100))] * 4000, "speaks for over"),
+        ([pcm(tone(100), rate_hz=0)], "sample rate of 0 Hz"),
     ],
 )
 async def test_what_is_no_speech_is_an_error(sounds: list[Sound], what: str) -> None:

@@ -545,3 +545,67 @@ async def test_how_fast_a_voice_speaks_is_learnt() -> None:
         rate = board.rate_ms_per_char(voice._plans[0].key, "mara")
     assert rate is not None
     assert 90 < rate < 120, "5000 ms for 49 characters"
+
+
+async def test_a_route_on_trial_is_connected_to_by_one_call_at_a_time() -> None:
+    class Slow(ScriptedRoute):
+        may_connect = asyncio.Event()
+        connecting = 0
+
+        async def connect(self) -> None:
+            Slow.connecting += 1
+            await self.may_connect.wait()
+
+    time_ms = 0.0
+    board = RouteBoard(lambda: time_ms)
+    voices = [voice_of(Slow(), Second(), board=board) for _ in range(5)]
+    board.failed(RouteKey("sesame_ws", "server 1"), failing("unauthorized"))
+    time_ms += 3_600_000
+    calls = [asyncio.create_task(voice.connect()) for voice in voices]
+    async with asyncio.timeout(10):
+        await asyncio.wait(calls[1:])
+        assert Slow.connecting == 1
+        assert [voice.first_route for voice in voices] == ["elevenlabs"] * 5
+        Slow.may_connect.set()
+        await calls[0]
+    # Connected, it may speak for any of them: that is what the trial is for.
+    assert [voice.first_route for voice in voices] == ["sesame_ws"] * 5
+    for voice in voices:
+        await voice.aclose()
+
+
+@pytest.mark.parametrize("rate_hz", [0, -8_000, 1 << 40])
+async def test_sound_of_an_impossible_rate_is_a_failure_of_its_route(rate_hz: int) -> None:
+    out = Ledger()
+    broken = ScriptedRoute({TEXT: Script([Sound(bytes(960), "pcm16", rate_hz)])})
+    async with speaking(broken, Second()) as voice:
+        await voice.say(PIECE, out)
+    assert out.said == [("elevenlabs", TEXT)]
+    assert out.pieces[0][2] == "protocol"
+
+
+async def test_minutes_of_sound_at_once_do_not_hold_up_the_event_loop() -> None:
+    """Counted, not timed: between any two parts of it, others have their turn."""
+    turns, at_put = 0, list[int]()
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    class Watched(Ledger):
+        async def put(self, g711: bytes) -> None:
+            if g711:
+                at_put.append(turns)
+            assert len(g711) <= 8_000
+            await super().put(g711)
+
+    words = " ".join(["evening"] * 500)
+    out = Watched()
+    other = asyncio.create_task(others())
+    async with speaking(ScriptedRoute({words: Script([tone(30_000)])})) as voice:
+        await voice.say(plain_piece(words), out)
+    other.cancel()
+    assert out.pieces[0][3] == 240_000
+    assert len(at_put) >= 60 and len(set(at_put)) == len(at_put)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from backend.core.speech import Piece, Sound, Word, plain_piece
+from backend.core.speech import CharMark, Piece, Sound, Word, plain_piece
 
 PIECE = Piece((Word("It", "It"), Word("costs", "costs"), Word("**", ""), Word("$5.", "five dollars.")))
 
@@ -31,3 +31,19 @@ def test_plain_words_are_spoken_as_written() -> None:
 )
 def test_how_long_it_plays(sound: Sound, ms: float) -> None:
     assert sound.duration_ms == ms
+
+
+def test_sound_in_parts_is_the_same_sound() -> None:
+    mark = CharMark(3, 20.0)
+    sound = Sound(bytes(range(200)) * 5, "pcm16", 8_000, (mark,))
+    parts = list(sound.in_parts(10))
+    assert b"".join(part.data for part in parts) == sound.data
+    assert [len(part.data) for part in parts] == [160] * 6 + [40]
+    assert [tuple(part.marks) for part in parts] == [(mark,)] + [()] * 6
+    assert list(sound.in_parts(1_000)) == [sound]
+
+
+def test_sound_of_an_impossible_rate_cannot_be_played() -> None:
+    assert Sound(b"", "pcm16", 24_000).problem() is None
+    assert Sound(b"", "ulaw", 8_000).problem() is None
+    assert "0 Hz" in (Sound(bytes(2), "pcm16", 0).problem() or "")
