@@ -61,6 +61,8 @@ class Ledger:
                 ended_at=ended.ended_at,
                 hangup_cause=ended.hangup_cause,
                 hangup_source=ended.hangup_source,
+                answered_by=ended.answered_by,
+                voicemail=ended.voicemail,
                 error=self.error,
                 variables=dict(variables),
             ):

@@ -19,6 +19,7 @@ from backend.calls.media_line import MediaLine
 from backend.calls.ports import CallParts, MediaSocket
 from backend.calls.talk import Talk
 from backend.calls.tape import Tape
+from backend.calls.voicemail import WhoAnswered
 from backend.core import call as commands
 from backend.core.agent import Agent
 from backend.core.call import CallMachine, Command
@@ -47,6 +48,7 @@ class LiveCall:
         self._equipment = Equipment(record.id, agent, parts, self.leg)
         self._dtmf = DtmfMerger()
         self._line = MediaLine(record.id, self)
+        self.who_answered = WhoAnswered(agent.voicemail, self.ledger, hang_up=self._talk_over)
         self._tasks: asyncio.TaskGroup | None = None
         self._tape: Tape | None = None
         self._actions: FlowActions | None = None
@@ -135,11 +137,13 @@ class LiveCall:
                     self._closing = True
                     warm_up.cancel()
                     tape.close()
+                    self.who_answered.close()
                     if not self.machine.over:
                         # Cancelled from outside, as on shutdown: nobody is left on a dead line.
                         await self._command("hang up", self.leg.hang_up)
                     if self._talk is not None:
                         await self._talk.stop()
+                    await self.who_answered.flush()
                     await self._store_the_end()
                     writer.cancel()
         finally:
@@ -251,7 +255,9 @@ class LiveCall:
                 send=self._line.send,
                 tasks=self._tasks,
                 on_over=self._talk_over,
+                silent=self.who_answered.hushed,
             )
+            self.who_answered.line_is_up(self._talk)
         self.tell(self.machine.media_attached)
 
     def line_lost(self) -> None:

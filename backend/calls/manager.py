@@ -19,10 +19,12 @@ from typing import Any, Protocol, TypeVar
 from backend.calls import recordings
 from backend.calls.live_call import LiveCall
 from backend.calls.ports import CallParts, Carrier, MediaSocket
+from backend.core import voicemail
 from backend.core.agent import Agent, missing_variables
 from backend.core.agent_checks import transfer_target_problem
 from backend.core.records import ENDED_STATES, CallRecord, CallState, Direction
 from backend.core.templates import call_variables
+from backend.core.voicemail import Detection
 from backend.errors import CallGone, CarrierError, RequestError, StorageError
 from backend.telnyx.control import DialedCall, RejectCause
 from backend.telnyx.webhooks import SeenEvents, TelnyxEvent, heard_words
@@ -45,7 +47,15 @@ class _Ended:
 class DiallingCarrier(Carrier, Protocol):
     """A carrier that can also place and reject calls."""
 
-    async def dial(self, *, to: str, from_: str, client_state: str | None, command_id: str) -> DialedCall: ...
+    async def dial(
+        self,
+        *,
+        to: str,
+        from_: str,
+        client_state: str | None,
+        machine_detection: Detection | None,
+        command_id: str,
+    ) -> DialedCall: ...
 
     async def reject(self, ccid: str, *, cause: RejectCause, command_id: str) -> None: ...
 
@@ -162,6 +172,8 @@ class CallManager:
                     call.carrier_heard(words[0], final=words[1], at=event.occurred_at or "")
             case "call.speak.ended":
                 call.carrier_spoke()
+            case about if about in voicemail.EVENTS:
+                call.who_answered.told(about, _text(payload.get("result")))
             case other:
                 log.debug("call %s: %s", call.record.id, other)
 
@@ -263,6 +275,7 @@ class CallManager:
                 to=call.record.to_number,
                 from_=call.record.from_number,
                 client_state=call.record.id,
+                machine_detection=call.who_answered.detection,
                 command_id=call.leg.next_command_id("dial"),
             )
         except CarrierError as error:

@@ -27,7 +27,7 @@ from backend.core.flow import Flow
 from backend.core.g711 import Codec
 from backend.core.steps import Action, Transfer
 from backend.core.templates import render
-from backend.core.turns import Expects, TurnPolicy
+from backend.core.turns import Expects, TurnEvent, TurnPolicy
 from backend.errors import FlowError, HearingError, SpeechError
 
 log = logging.getLogger(__name__)
@@ -54,11 +54,13 @@ class Talk:
         send: Callable[[str], Awaitable[None]],
         tasks: asyncio.TaskGroup,
         on_over: Callable[[str], None],
+        silent: bool = False,
     ) -> None:
         """`codec`: what comes from the caller; `send` takes frames for the line; `on_over` is told why the
-        talk is over, unless the caller was handed over."""
+        talk is over, unless the caller was handed over; `silent`: say nothing but what `leave` asks for."""
         self._agent, self._ledger, self._actions = agent, ledger, actions
-        self._equipment, self._on_over = equipment, on_over
+        self._equipment, self._on_over, self._tasks = equipment, on_over, tasks
+        self._silent = silent
         zero_ms = parts.clock()
 
         def clock() -> float:
@@ -75,7 +77,7 @@ class Talk:
             clock=clock,
             tasks=tasks,
             agent_speaking=lambda: self._speaker.speaking,
-            on_event=lambda event: self._conversation.notify(event) if self._conversation else None,
+            on_event=self._heard,
             on_deaf=self._deaf,
             on_likely_end=self._likely_end,
             own_voice=OwnVoice(self._speaker.playout.loudness.loudest_dbfs, self._last_said),
@@ -102,7 +104,9 @@ class Talk:
             clock=clock,
             thinker=self._thinker,
         )
-        self._task = tasks.create_task(self._converse(self._conversation), name="conversation")
+        self._task: asyncio.Task[None] | None = None
+        if not silent:
+            self._task = tasks.create_task(self._converse(self._conversation), name="conversation")
 
     @property
     def variables(self) -> dict[str, str]:
@@ -133,21 +137,35 @@ class Talk:
 
     def say(self, text: str, *, interrupt: bool) -> bool:
         """Have the agent say something. False when it does not speak any more."""
-        if self._task.done():
+        if self._silent or self._task is None or self._task.done():
             return False
         self._notify(SayRequest(text, interrupt))
         return True
 
     def fall_silent(self) -> None:
         """End it in the middle of a word. Returns at once."""
-        self._task.cancel()
+        self._silent = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def get_ready(self, text: str) -> None:
+        """This will be said soon. Returns at once."""
+        if self._equipment.prepared is not None:
+            self._equipment.prepared.prepare_soon([text])
+
+    def leave(self, text: str, on_said: Callable[[bool], None]) -> None:
+        """Fall silent, then say this from its start, whatever comes from the other side. `on_said` is told
+        whether it was said."""
+        self.fall_silent()
+        self._task = self._tasks.create_task(self._leave(text, self._task, on_said), name="message")
 
     async def stop(self) -> None:
         """End it, and keep what the caller was saying."""
         if self._getting_ears_ready is not None:
             self._getting_ears_ready.cancel()
-        self._task.cancel()
-        await asyncio.wait([self._task], timeout=2.0)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=2.0)
         try:
             async with asyncio.timeout(_LAST_WORDS_S):
                 if (ended := await self._listener.last_words()) is not None and self._conversation:
@@ -194,6 +212,26 @@ class Talk:
         if not self._actions.handed_over:
             self._on_over(reason)
 
+    async def _leave(
+        self, text: str, before: asyncio.Task[None] | None, on_said: Callable[[bool], None]
+    ) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        assert self._conversation is not None
+        sender = asyncio.create_task(self._speaker.run(), name="playout")
+        whole = False
+        try:
+            async with asyncio.timeout(self._agent.limits.max_call_seconds):
+                await self._conversation.say_last(lambda: self._speaker.say(text))
+            whole = True
+        except (SpeechError, TimeoutError) as error:
+            log.error("call %s: the message was not said: %s", self._call_id, error)
+            self._ledger.error = f"the message was not said: {error}"
+        finally:
+            sender.cancel()
+            await asyncio.wait([sender])
+        on_said(whole)
+
     async def _apologise(self, conversation: Conversation, *, voice_is_left: bool) -> None:
         """Say sorry, then pass the caller on to somebody, if the agent says so."""
         failover = self._agent.failover
@@ -210,6 +248,10 @@ class Talk:
 
     async def _perform(self, action: Action) -> str | None:
         return await self._actions.perform(action, self._flow.node_id, self.variables)
+
+    def _heard(self, event: TurnEvent) -> None:
+        if self._conversation is not None and not self._silent:
+            self._conversation.notify(event)
 
     def _notify(self, event: KeyPressed | LineLost | LineRestored | SayRequest | LikelyEnd) -> None:
         if self._conversation is not None:

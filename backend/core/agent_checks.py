@@ -291,7 +291,6 @@ def nearest(name: str, known: Collection[str]) -> str:
 def unsupported(agent: Agent) -> list[str]:
     """What the agent asks for that this version can read but not carry out yet, a sentence each."""
     asks = {
-        "voicemail detection": agent.voicemail.detect,
         "limits.budget_usd": agent.limits.budget_usd is not None,
     }
     return [f"not carried out by this version: {ask}." for ask, asked in asks.items() if asked]

@@ -79,6 +79,11 @@ class ToolUse:
     problem: str | None = None
 
 
+AnsweredBy = Literal["human", "machine", "fax", "unknown"]
+"""Who picked up an outbound call, where the carrier was asked to find out."""
+Voicemail = Literal["none", "waiting", "leaving", "left", "failed"]
+"""What became of the message for an answering machine. A call that is over and `waiting` ended before the
+greeting did, one `leaving` in the middle of the message; `none`: there was none to leave."""
 RecordingState = Literal["started", "saved", "failed"]
 
 
@@ -119,6 +124,8 @@ class CallRecord:
     error: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
+    answered_by: AnsweredBy | None = None
+    voicemail: Voicemail | None = None
     turns: tuple[TurnRecord, ...] = ()
     tools: tuple[ToolUse, ...] = ()
     recordings: tuple[CallRecording, ...] = ()

@@ -29,6 +29,7 @@ from backend.core.records import (
     TurnRecord,
     TurnTimings,
 )
+from backend.core.voicemail import Detection
 from backend.errors import CallGone, CarrierError
 from backend.simulator import commands
 from backend.simulator.call import SimCall, Surroundings
@@ -257,7 +258,15 @@ class MemoryCarrier(DiallingCarrier):
     async def stop_recording(self, ccid: str, *, command_id: str) -> None:
         _do(lambda: self._of(ccid).stop_recording())
 
-    async def dial(self, *, to: str, from_: str, client_state: str | None, command_id: str) -> DialedCall:
+    async def dial(
+        self,
+        *,
+        to: str,
+        from_: str,
+        client_state: str | None,
+        machine_detection: Detection | None,
+        command_id: str,
+    ) -> DialedCall:
         state = None if client_state is None else base64.b64encode(client_state.encode()).decode("ascii")
         call = self._place(Order("outbound", from_, to, "memory", "", client_state=state))
         return DialedCall(call.call_control_id, call.call_leg_id, call.call_session_id)

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from backend.core.records import CallRecord, CallRecording, SpokenBy, ToolUse, TurnRecord, TurnTimings
 
 # Raise it with every change of a table, and say in UPGRADES how an older database becomes one of it.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # Version → the commands that make a database of it one of the next version, in SQLite and PostgreSQL alike.
 # Tables that are new are made before, as in a new database.
@@ -41,6 +41,10 @@ UPGRADES: Mapping[int, tuple[str, ...]] = {
     3: (  # recordings is new
         "ALTER TABLE calls ADD COLUMN call_leg_id TEXT",
         "CREATE INDEX ix_calls_call_leg_id ON calls (call_leg_id)",
+    ),
+    4: (
+        "ALTER TABLE calls ADD COLUMN answered_by VARCHAR(16)",
+        "ALTER TABLE calls ADD COLUMN voicemail VARCHAR(16)",
     ),
 }
 
@@ -94,6 +98,8 @@ calls = Table(
     Column("error", Text),
     Column("variables", JSON, nullable=False),
     Column("idempotency_key", String(255), unique=True),
+    Column("answered_by", String(16)),
+    Column("voicemail", String(16)),
     Index("calls_by_time", "created_at", "id"),
     Index("calls_by_agent", "agent_id", "created_at"),
     Index("calls_by_state", "state", "created_at"),

@@ -129,9 +129,14 @@ class CallControl:
         timeout_secs: int = 30,
         client_state: str | None = None,
         time_limit_secs: int | None = None,
+        machine_detection: Literal["detect", "greeting_end"] | None = None,
         command_id: str,
     ) -> DialedCall:
-        """Begin a call to `to`. `client_state` is plain text; every event of the call brings it back."""
+        """Begin a call to `to`. `client_state` is plain text; every event of the call brings it back.
+
+        `machine_detection`: find out whether a machine picks up, and when its greeting ends; told by
+        `call.machine.detection.ended` and `call.machine.greeting.ended`.
+        """
         if not self._connection_id:
             raise CarrierError(
                 "No call can be placed: set TELNYX_CONNECTION_ID to the id of a Voice API application.",
@@ -142,6 +147,8 @@ class CallControl:
             options["client_state"] = base64.b64encode(client_state.encode()).decode("ascii")
         if time_limit_secs is not None:
             options["time_limit_secs"] = time_limit_secs
+        if machine_detection is not None:
+            options["answering_machine_detection"] = machine_detection
         answer = await self._run(
             f"dial {to}",
             lambda: self._calls.dial(

@@ -7,7 +7,16 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from backend.core.records import CallRecord, CallState, Direction, RecordingState, Role, TurnRecord
+from backend.core.records import (
+    AnsweredBy,
+    CallRecord,
+    CallState,
+    Direction,
+    RecordingState,
+    Role,
+    TurnRecord,
+    Voicemail,
+)
 
 
 class TimingsView(BaseModel):
@@ -95,6 +104,8 @@ class CallSummary(BaseModel):
     duration_s: float | None = Field(description="From answer to end, seconds.")
     hangup_cause: str | None
     hangup_source: str | None
+    answered_by: AnsweredBy | None = Field(description="Who picked up, where Telnyx was asked to find out.")
+    voicemail: Voicemail | None = Field(description="What became of the message for an answering machine.")
     error: str | None = Field(description="Why the call failed, as a sentence.")
     variables: dict[str, str]
 

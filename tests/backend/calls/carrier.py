@@ -119,8 +119,21 @@ class Carrier:
     async def stop_recording(self, ccid: str, *, command_id: str) -> None:
         await self._do("stop_recording", ccid, command_id, lambda: None)
 
-    async def dial(self, *, to: str, from_: str, client_state: str | None, command_id: str) -> DialedCall:
-        what = {"to": to, "from_": from_, "client_state": client_state}
+    async def dial(
+        self,
+        *,
+        to: str,
+        from_: str,
+        client_state: str | None,
+        machine_detection: str | None,
+        command_id: str,
+    ) -> DialedCall:
+        what = {
+            "to": to,
+            "from_": from_,
+            "client_state": client_state,
+            "machine_detection": machine_detection,
+        }
         await self._do("dial", "", command_id, lambda: None, **what)
         return DialedCall(CCID, "leg", "session")
 

@@ -604,6 +604,7 @@ async def test_an_outbound_call_from_request_to_row() -> None:
             "to": "+15553334444",
             "from_": "+15550002222",
             "client_state": record.id,
+            "machine_detection": None,
         }
         h.carrier.tell("call.answered")
         await h.heard("Hello +15553334444. Shall we?")

@@ -212,7 +212,6 @@ def test_an_agent_with_any_voice_asks_for_nothing_unsupported() -> None:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"voicemail": {"detect": True}}, "voicemail"),
         ({"limits": {"budget_usd": 1.0}}, "budget_usd"),
     ],
 )
@@ -223,7 +222,7 @@ def test_what_cannot_be_done_yet_is_said(changes: dict[str, Any], word: str) -> 
 
 def test_actions_ask_for_nothing_unsupported() -> None:
     actions = [{"type": "webhook", "url": "http://x.y"}, {"type": "record"}, HANGUP]
-    assert unsupported(parsed(agent(BYE | {"actions": actions}, recording={"enabled": True}))) == []
+    assert unsupported(parsed(agent(BYE | {"actions": actions}, recording={"enabled": True}, voicemail={"detect": True}))) == []
 
 
 def test_an_agent_that_thinks_asks_for_nothing_unsupported() -> None:

@@ -171,7 +171,12 @@ async def test_every_command_goes_where_it_should(carrier: Carrier, control: Cal
 async def test_a_call_is_dialed(carrier: Carrier, control: CallControl) -> None:
     carrier.answer(200, DIALED)
     dialed = await control.dial(
-        to="+15550100009", from_="+15550100001", client_state="call-1", time_limit_secs=600, command_id="c1"
+        to="+15550100009",
+        from_="+15550100001",
+        client_state="call-1",
+        time_limit_secs=600,
+        machine_detection="greeting_end",
+        command_id="c1",
     )
     assert dialed == DialedCall("v3:new", "leg", "session")
     assert carrier.requests == [
@@ -184,6 +189,7 @@ async def test_a_call_is_dialed(carrier: Carrier, control: CallControl) -> None:
                 "timeout_secs": 30,
                 "client_state": base64.b64encode(b"call-1").decode(),
                 "time_limit_secs": 600,
+                "answering_machine_detection": "greeting_end",
                 "command_id": "c1",
             },
         )

@@ -179,6 +179,12 @@ async def test_one_call_with_its_recordings(backend, client) -> None:
     assert "recordings" not in (await client.get("/api/v1/calls")).json()["calls"][0]
 
 
+async def test_who_answered_is_shown(backend, client) -> None:
+    await backend.store.create(call(1, answered_by="machine", voicemail="left"))
+    shown = (await client.get("/api/v1/calls/call-1")).json()
+    assert (shown["answered_by"], shown["voicemail"]) == ("machine", "left")
+
+
 async def test_calls_are_listed_in_pages(backend, client) -> None:
     for number in range(5):
         direction = "inbound" if number % 2 else "outbound"
