@@ -258,6 +258,7 @@ def _texts(agent: Agent) -> Iterator[tuple[str, str]]:
         "greeting": agent.greeting,
         "turns.reprompt": agent.turns.reprompt,
         "turns.idle_goodbye": agent.turns.idle_goodbye,
+        "turns.go_on": agent.turns.go_on,
         "turns.give_up": agent.turns.give_up,
         "voicemail.message": agent.voicemail.message,
         "failover.apology": agent.failover.apology,

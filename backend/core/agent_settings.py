@@ -121,6 +121,9 @@ class TurnSettings(AgentModel):
     max_reprompts: int = Field(
         2, ge=0, le=10, description="How often at one node; then the call ends politely."
     )
+    go_on: Text = Field(
+        "Please go on.", description="Said when the rest of a number or an address does not come."
+    )
     give_up: Text = Field(
         "I'm sorry, I still didn't understand. Please call again. Goodbye.",
         description="Said when the reprompts are used up.",

@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from typing import Literal
 
 from backend.core.matching import spoken_keys, tidy, words
+from backend.core.spelling import plain_letters, words_of_letters
 from backend.core.templates import spell_digits
 
 AnswerType = Literal["text", "digits", "name", "date", "phone", "number", "email", "yes_no"]
@@ -48,6 +49,7 @@ _LEAD_IN = re.compile(
 )
 _NOT = re.compile(r"(?:no\b[\s,.]*)?(?:it's |it is |that's )?(.*?\w)[\s,.]+not (.+)", re.IGNORECASE)
 _POLITE_END = re.compile(r"[\s,.!]*\b(?:please|thanks|thank you)[\s.!]*$", re.IGNORECASE)
+_EXTENSION = re.compile(r"\b(?:extension|ext)\b\.?|(?<=\d)\s?x(?=\s?\d)", re.IGNORECASE)
 _EMAIL = re.compile(r"[a-z0-9][a-z0-9._%+-]*@[a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)*\.[a-z]{2,}")
 _MOST = {"name": 80, "email": 120}
 # Words beside a value that say nothing of their own: with only such, an answer is nothing but the answer.
@@ -61,8 +63,9 @@ _BESIDE = frozenset(
 def parse_answer(kind: AnswerType, said: str, today: date) -> str | None:
     """The value in what was said or typed; None when there is none of that kind.
 
-    `digits`, `phone`: figures ("+" kept); `number`: "3", "-2.5"; `date`: ISO 8601, a day without a year is
-    the next one from `today` on; `email`: lower case; `yes_no`: "yes" or "no"; `name` and `text`: the words.
+    `digits`: figures; `phone`: figures, "+" kept, an extension as "x12"; `number`: "3", "-2.5"; `date`:
+    ISO 8601, a day without a year is the next one from `today` on; `email`: lower case; `yes_no`: "yes" or
+    "no"; `name` and `text`: the words.
     """
     match kind:
         case "text":
@@ -137,16 +140,23 @@ def correction(kind: AnswerType, said: str, today: date, was: str = "") -> str |
 
 
 def _name(said: str) -> str | None:
-    name = _POLITE_END.sub("", _LEAD_IN.sub("", tidy(said))).strip(" ,.")
+    name = words_of_letters(_POLITE_END.sub("", _LEAD_IN.sub("", tidy(said))).strip(" ,."))
     letters = sum(char.isalpha() for char in name)
     return name if letters >= 2 and len(name) <= _MOST["name"] and len(name.split()) <= 6 else None
 
 
 def _phone(said: str) -> str | None:
     plus = "+" if re.search(r"\+\s?\d", said) or re.search(r"\bplus\b", said, re.IGNORECASE) else ""
+    main, *extensions = _EXTENSION.split(said, maxsplit=1)
+    figures = _figures_of_phone(main)
+    extension = "".join(_figures_of_phone(item) for item in extensions)[:6]
+    number = plus + figures + ("x" + extension if extension else "")
+    return number if 7 <= len(figures) <= 15 else None
+
+
+def _figures_of_phone(said: str) -> str:
     text = re.sub(r"\bplus\b|\+", " ", said, flags=re.IGNORECASE)
-    figures = re.sub(r"\D", "", "".join(spoken_keys(re.sub(r"(?<=\d)[\s().-]+(?=\d)", "", text))))
-    return plus + figures if 7 <= len(figures) <= 15 else None
+    return re.sub(r"\D", "", "".join(spoken_keys(re.sub(r"(?<=\d)[\s().-]+(?=\d)", "", text))))
 
 
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
@@ -188,7 +198,7 @@ def _counted(heard: tuple[str, ...]) -> str | None:
 
 
 def _email(said: str) -> str | None:
-    text = tidy(said).casefold()
+    text = plain_letters(tidy(said).casefold())
     text = re.sub(r"\s+(?:at|@)\s+(?!at\b)", "@", text, count=1)
     text = re.sub(r"\s+(?:dot|period|point)\s+", ".", text)
     text = re.sub(r"\s+underscore\s+", "_", text)

@@ -19,16 +19,19 @@ from backend.core.answers import is_bare, parse_answer, yes_or_no
 from backend.core.asking import make_ask, offered
 from backend.core.call_flow import Collect, Node, Transition
 from backend.core.conditions import Keys, caught, fitting_keys, settled_by, weigh_keys
+from backend.core.dictation import NOTHING, Parts, add, is_filler
+from backend.core.gathering import COMPLETE, how_far, more_of, so_far_texts, takes_parts, waiting
 from backend.core.hold_on import bare_hold_on, is_hold_on
 from backend.core.listening import MAX_KEYS, collects_freely, listen_for, wants_yes_no
 from backend.core.lookahead import as_texts, says_after
-from backend.core.matching import tidy
+from backend.core.matching import KeyMatch, tidy
 from backend.core.read_back import MAX_READ_BACK, Pending, Reply, question_for, weigh_reply
 from backend.core.steps import ELSE, Ask, Hangup, Listen, Step
 from backend.core.templates import render_all
 from backend.errors import FlowError
 
 _YES_NO_KEYS = {"1": "yes", "2": "no"}
+Given = tuple[Parts, KeyMatch]
 _MAX_CAPTURED = 200  # characters of a caller's words kept in a variable
 
 
@@ -64,6 +67,7 @@ class Flow:
         self._keys = ""
         self._slip = False
         self._read_backs = 0
+        self._parts = NOTHING
         self._started = self._ended = False
 
     @property
@@ -87,21 +91,40 @@ class Flow:
         """The caller said this. What is written is tried first, then the language model is asked, if there is
         one; what fits nothing is asked again, a few times; then a polite end."""
         self._spoke()
-        self._keys, self._slip = "", False
+        self._keep_keys()
         said = tidy(text)
         if not said:
-            return self._reprompt()
+            return self._not_understood()
         if self._pending is not None:
             return self._heard_back(said, self._pending)
         hold_on = is_hold_on(said)
+        given = None if hold_on else self._given(said)
+        if (step := self._led_on(bare_hold_on(said) if hold_on else said, given)) is not None:
+            return step
+        if hold_on and (self._parts.text or not (self._thinks and self._at.prompt)):
+            return self._wait_for_rest()  # the caller has the floor
+        if given is not None and not self._is_whole(given[1]):
+            self._parts = given[0]
+            return self._wait_for_rest()
+        plain = self._otherwise(given[0].text if given else said) if given or self._is_plain(said) else None
+        if plain is None and self._parts.text and is_filler(said):
+            return self._wait_for_rest()
+        return plain or self._asking(said) or self._otherwise(said) or self._not_understood()
+
+    def _led_on(self, said: str, given: Given | None) -> Step | None:
+        """Where a transition leads whose condition these words meet."""
         for item in self._transitions():
-            captured = caught(item, bare_hold_on(said) if hold_on else said)
+            own, text = item in self._at.transitions, said
+            if item.when.digits and given is not None:
+                if not own and self._parts.text:
+                    continue  # a "zero" within a number asks for nobody
+                if own and not self._is_whole(given[1]):
+                    continue
+                text = given[0].text if own else said
+            captured = caught(item, text)
             if captured is not None:
-                return self._take(item, captured, said)
-        if hold_on and not (self._thinks and self._at.prompt):
-            return self._again(())  # the caller has the floor
-        plain = self._otherwise(said) if self._plainly_answers(said) else None
-        return plain or self._asking(said) or self._otherwise(said) or self._reprompt()
+                return self._take(item, captured, text)
+        return None
 
     def matters(self, text: str, *, asked: bool) -> bool:
         """Whether words said while the agent went on speaking are to be followed now, rather than left be:
@@ -115,6 +138,8 @@ class Flow:
             return False  # an answer to something else
         if self._pending is not None:
             return yes_or_no(said) is not None
+        if self._parts.text and self._given(said) is not None:
+            return True
         return any(caught(item, said) is not None for item in self._transitions())
 
     def fork(self) -> Flow:
@@ -146,12 +171,15 @@ class Flow:
                 return self.heard(_YES_NO_KEYS[digits])
             self._slip = True
             return None
-        verdict = weigh_keys(transitions, self._keys, free=self._collects_freely())
+        before = self._parts.text
+        if before:  # they go on with what was said
+            transitions = tuple(item for item in self._at.transitions if item.when.digits)
+        verdict = weigh_keys(transitions, before + self._keys, free=self._collects_freely())
         if isinstance(verdict, Transition):
-            return self._take(verdict, {}, self._keys)
+            return self._take(verdict, {}, before + self._keys)
         if verdict is Keys.ALL:
             self._keys = self._keys[:-1]
-            return self.digits_done()
+            return self._settle_keys(these_are_all=True)
         self._slip = verdict is Keys.SLIP
         return None
 
@@ -164,11 +192,22 @@ class Flow:
     def digits_done(self) -> Step:
         """No further key came: settle on the keys pressed so far."""
         self._check_listening()
+        return self._settle_keys(these_are_all=False)
+
+    def _settle_keys(self, *, these_are_all: bool) -> Step:
         keys, self._keys, self._slip = self._keys, "", False
+        whole = self._parts.text + keys
+        item = settled_by(self._at.transitions, whole) if self._parts.text else None
+        if item is not None:
+            return self._take(item, {}, whole)
         item = settled_by(self._transitions(), keys)
         if item is not None:
             return self._take(item, {}, keys)
-        return (self._otherwise(keys) if self._collects_freely() else None) or self._reprompt()
+        step = self._otherwise(whole) if self._collects_freely() else None
+        if step is None and keys and not these_are_all and self._goes_on(whole):
+            self._parts = Parts(whole, len(keys), self._parts.turns + 1, prompted=True)
+            return self._again(self._render((self.agent.turns.go_on,)))
+        return step or self._reprompt()
 
     def silence(self, quiet_ms: int) -> Step:
         """Quiet for `quiet_ms`: a silence transition, an idle prompt, or a polite end."""
@@ -181,9 +220,16 @@ class Flow:
             key=lambda item: item.when.silence_ms or 0,
             default=None,
         )
+        if self._parts.text and (settled := self._settled_parts()) is not None:
+            return settled
         if onward:
             return self._follow(onward)
         turns = self.agent.turns
+        if self._parts.text and self._quiet_left_ms() > 0:
+            if self._parts.prompted:
+                return self._reprompt()
+            self._parts = replace(self._parts, prompted=True)
+            return self._again(self._render((turns.go_on,)))
         if self._idle < len(turns.idle_prompts) and self._quiet_left_ms() > 0:
             self._idle += 1
             return self._again(self._render((turns.idle_prompts[self._idle - 1],)))
@@ -250,6 +296,7 @@ class Flow:
         turns = self.agent.turns
         given_up = self._reprompts >= turns.max_reprompts
         again = [
+            *([self._render((turns.go_on,))] if takes_parts(self._at, thinks=self._thinks) else []),
             self._render((turns.give_up,)) if given_up else self._reprompt_say(),
             self._render((idle_text(self.agent, self._idle),)),
         ]
@@ -295,6 +342,7 @@ class Flow:
         self._reprompts = 0
         self._keys = ""
         self._pending = None
+        self._parts = NOTHING
         self._read_backs = 0
         if say := self._render(node.say):
             self._question = last_question(say[-1])
@@ -347,12 +395,57 @@ class Flow:
             return None
         return self._take(onward, {}, said)
 
-    def _plainly_answers(self, said: str) -> bool:
+    def _is_plain(self, said: str) -> bool:
         """Whether it is what the node collects and no more, so that no model need look at it."""
         collect, onward = self._at.collect, self._at.onward
         if collect is None or onward is None or not is_bare(collect.type, said):
             return False
         return bool(self._value(collect, onward, said))
+
+    # --- given in parts ------------------------------------------------------------------------------
+
+    def _given(self, said: str) -> Given | None:
+        """What the node collects, with this part of it; None: the words are none."""
+        if not takes_parts(self._at, thinks=self._thinks) or self._at.collect is None:
+            return None
+        node = self._at
+        given = add(self._at.collect.type, self._parts, said, lambda text: how_far(node, text))
+        return None if given is None or given[1] is KeyMatch.NO else given
+
+    def _is_whole(self, far: KeyMatch) -> bool:
+        """Whether to go on with the value; what may have more to come is, where it is read back anyway."""
+        confirms = self._at.collect is not None and bool(self._at.collect.confirm)
+        return far is KeyMatch.FULL or (far is KeyMatch.FULL_SO_FAR and confirms)
+
+    def _goes_on(self, text: str) -> bool:
+        """Whether the text is the beginning of what the node collects."""
+        if not takes_parts(self._at, thinks=self._thinks) or self._pending is not None:
+            return False
+        return how_far(self._at, text) in (KeyMatch.PARTIAL, KeyMatch.FULL_SO_FAR)
+
+    def _keep_keys(self) -> None:
+        """Words come after keys: these were the first part, or are forgotten."""
+        keys, self._keys, self._slip = self._keys, "", False
+        whole = self._parts.text + keys
+        if keys and self._goes_on(whole):
+            self._parts = Parts(whole, len(keys), self._parts.turns + 1)
+
+    def _wait_for_rest(self) -> Step:
+        """Say nothing, and let the caller go on."""
+        listen = self._listen()
+        if self._parts.text:
+            listen = waiting(listen, how_far(self._at, self._parts.text), self._parts)
+        return Step(self._at.id, (), (), listen, False)
+
+    def _settled_parts(self) -> Step | None:
+        """Nothing more came: on, if what there is may be all of it."""
+        text = self._parts.text
+        if how_far(self._at, text) not in COMPLETE:
+            return None
+        for item in self._at.transitions:
+            if item.when.digits and caught(item, text) is not None:
+                return self._take(item, {}, text)
+        return self._otherwise(text)
 
     # --- reading back --------------------------------------------------------------------------------
 
@@ -362,16 +455,21 @@ class Flow:
         question = question_for(collect, pending.value, self.variables)
         self._pending = replace(pending, question=question)
         self._read_backs += 1
-        self._keys = ""
+        self._keys, self._parts = "", NOTHING
         return self._again((question,))
 
     def _heard_back(self, said: str, pending: Pending) -> Step:
+        whole = more_of(self._at, pending.value, said) if takes_parts(self._at, thinks=False) else None
         for item in self.agent.call_flow.transitions:
+            if whole is not None and item.when.digits:
+                continue  # a "zero" that goes on with a number asks for nobody
             if (captured := caught(item, said)) is not None:
                 return self._take(item, captured, said)
         collect = self._at.collect
         assert collect is not None
-        reply = weigh_reply(collect, pending.value, said, self._today or date.min)
+        if whole is not None:
+            return self._read_back(replace(pending, value=whole), collect)
+        reply = weigh_reply(self._at, collect, pending.value, said, self._today or date.min)
         if reply is Reply.RIGHT:
             return self._confirmed(pending, said)
         if not isinstance(reply, Reply):
@@ -412,9 +510,18 @@ class Flow:
 
     # --- not understood ------------------------------------------------------------------------------
 
+    def _not_understood(self) -> Step:
+        """As `_reprompt`, but that a number begun is not lost where the node has no words of its own."""
+        turns = self.agent.turns
+        if not self._parts.text or self._at.reprompt or self._reprompts >= turns.max_reprompts:
+            return self._reprompt()
+        self._reprompts += 1
+        self._parts = replace(self._parts, prompted=True)
+        return self._again(so_far_texts(self.agent, self._at, self._parts, self.variables))
+
     def _reprompt(self) -> Step:
         turns = self.agent.turns
-        self._keys = ""
+        self._keys, self._parts = "", NOTHING
         if self._reprompts >= turns.max_reprompts:
             return self._goodbye(turns.give_up)
         self._reprompts += 1

@@ -29,6 +29,8 @@ _BESIDE_KEY = frozenset(
     "press pressing number option choose the um uh er please its it is i ill key digit okay ok".split()
 )
 _KEYS = "0123456789*#ABCD"
+_REPEATS = {"double": 2, "triple": 3}
+_ZEROS = {"hundred": "00", "thousand": "000"}  # "one eight hundred"
 _MAX_PATTERN_KEYS = 32
 
 
@@ -189,34 +191,55 @@ def spoken_keys(heard: str) -> tuple[str, ...]:
     "oh", "double" and "triple" count inside a number. A single digit counts only when said by itself or
     with words such as "press … please": the "one" of "that one" is not a key.
     """
+    tokens = _key_tokens(heard)
+    bare = all(_spoken_figure(token, inside=True) or token in _BESIDE_KEY for token in tokens if token != "|")
+    return tuple(run for run in _runs(tokens, inside=False) if len(run) > 1 or bare)
+
+
+def dictated_figures(heard: str, *, inside: bool = False) -> str:
+    """All figures in what was said, one after another, single ones too. `inside`: in the middle of a number,
+    where "oh five" begins with a zero."""
+    return "".join(_runs(_key_tokens(heard), inside=inside))
+
+
+def _key_tokens(heard: str) -> list[str]:
     # A full stop between words parts two numbers; "p.m." and "555.0142" have none between words.
     text = re.sub(r"[.!?]+\s", " | ", tidy(heard).casefold().replace("'", ""))
-    tokens = re.findall(r"[^\W\d_]+|\d+|[*#|]", text)
+    return re.findall(r"[^\W\d_]+|\d+|[*#|]", text)
+
+
+def _runs(tokens: Sequence[str], *, inside: bool) -> list[str]:
     runs: list[str] = []
-    run = ""
-    repeat = 1
-    for token in [*tokens, ""]:
-        if token in ("double", "triple"):
-            repeat = 2 if token == "double" else 3
+    run, repeat, tens_open = "", 1, False
+    for at, token in enumerate([*tokens, ""]):
+        if token in _REPEATS:
+            repeat = _REPEATS[token]
             continue
-        figure = _spoken_figure(token, inside=bool(run))
-        if figure:
+        following = tokens[at + 1] if at + 1 < len(tokens) else ""
+        zero = bool(run) or repeat > 1 or (inside and at == 0 and _is_figure_or_end(following))
+        figure = _spoken_figure(token, inside=zero)
+        if tens_open and len(figure) == 1 and figure in "123456789":
+            run = run[:-1] + figure  # "twenty one"
+        elif figure:
             run += figure * repeat
+        elif token in _ZEROS and run[-1:] not in ("", "0"):
+            run += _ZEROS[token]
         elif run and token not in ("and", "dash", "uh", "um"):
             runs.append(run)
             run = ""
-        repeat = 1
-    if run:
-        runs.append(run)
-    bare = all(_spoken_figure(token, inside=True) or token in _BESIDE_KEY for token in tokens if token != "|")
-    return tuple(found for found in runs if len(found) > 1 or bare)
+        repeat, tens_open = 1, token in _TENS
+    return [*runs, run] if run else runs
+
+
+def _is_figure_or_end(token: str) -> bool:
+    return not token or bool(_spoken_figure(token, inside=True))
 
 
 def _spoken_figure(token: str, *, inside: bool) -> str:
     if token.isdecimal() and token.isascii():
         return token
-    if token in _UNITS:
-        return str(_UNITS[token])
+    if token in _UNITS or token in _TENS:
+        return str(_UNITS.get(token, _TENS.get(token)))
     if inside and token in ("oh", "o"):
         return "0"
     return {"star": "*", "pound": "#", "hash": "#", "*": "*", "#": "#"}.get(token, "")

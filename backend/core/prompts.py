@@ -102,6 +102,7 @@ def _open_variables(agent: Agent) -> set[str]:
         *turns.idle_prompts,
         turns.idle_goodbye,
         turns.reprompt,
+        turns.go_on,
         turns.give_up,
     ]
     for node in agent.call_flow.nodes:

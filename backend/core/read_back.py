@@ -8,7 +8,9 @@ from datetime import date
 from enum import Enum
 
 from backend.core.answers import correction, say_back, yes_or_no
-from backend.core.call_flow import Collect, Transition
+from backend.core.call_flow import Collect, Node, Transition
+from backend.core.dictation import is_dictation, mended
+from backend.core.gathering import COMPLETE, how_far
 from backend.core.templates import render
 
 MAX_READ_BACK = 4  # times a value is read back at one node
@@ -40,12 +42,22 @@ def question_for(collect: Collect, value: str, variables: Mapping[str, str]) -> 
     return render(collect.confirm, dict(variables) | {collect.name: shown})
 
 
-def weigh_reply(collect: Collect, value: str, said: str, today: date) -> Reply | str:
-    """What the caller says of the value; a text: the value that it is instead."""
+def weigh_reply(node: Node, collect: Collect, value: str, said: str, today: date) -> Reply | str:
+    """What the caller says of the value read back at the node; a text: the value that it is instead."""
     answer = yes_or_no(said)
     better = correction(collect.type, said, today, value)
+    if collect.type in ("digits", "phone") and (better is None or how_far(node, better) not in COMPLETE):
+        better = _mended(node, value, said)
     if answer == "yes" and better in (None, value):
         return Reply.RIGHT
     if better is not None and better != value:
         return better
     return Reply.WRONG if answer == "no" else Reply.UNCLEAR
+
+
+def _mended(node: Node, value: str, said: str) -> str | None:
+    """The value with a few figures put right: "No, it ends in seven seven." """
+    if " not " in said or not is_dictation(said):
+        return None
+    better = mended(value, said)
+    return better if better is not None and how_far(node, better) in COMPLETE else None

@@ -80,7 +80,10 @@ def spell_digits(value: str) -> str:
     What is not a digit, star, pound or plus only separates groups.
     """
     groups: list[str] = []
-    for run in re.findall(r"[0-9*#+]+", value):
+    for run in re.findall(r"[0-9*#+]+|(?<=[0-9])x(?=[0-9])", value):
+        if run == "x":
+            groups.append("extension")
+            continue
         while run:
             size = len(run) if len(run) <= 4 else 3
             groups.append(" ".join(_DIGIT_WORDS[key] for key in run[:size]))
