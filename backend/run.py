@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
 
+from pydantic import SecretStr
+
+from backend.core.agent_secrets import redacted
 from backend.errors import BackendError
-from backend.settings import load_settings
+from backend.settings import Settings, load_agent_secrets, load_settings
 
+_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+# What they write at DEBUG are requests, headers and bodies.
 _QUIET = "httpx httpcore httpx2 httpcore2 openai uvicorn uvicorn.error telnyx websockets".split()
 
 
@@ -16,7 +23,9 @@ def main() -> int:
     """Serve until Ctrl-C. 0, or 1 with one sentence on standard error."""
     try:
         settings = load_settings()
-        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)-7s %(message)s")
+        handler = logging.StreamHandler()
+        handler.setFormatter(WithoutSecrets(_FORMAT, secrets_of(settings)))
+        logging.basicConfig(level=settings.log_level, handlers=[handler])
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.WARNING)
         import uvloop
@@ -29,3 +38,27 @@ def main() -> int:
         print(f"voice-agent: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+class WithoutSecrets(logging.Formatter):
+    """Whatever is logged, by whomever, and its traceback: without these values. The last line of defence."""
+
+    def __init__(self, format_: str, secrets: Mapping[str, str]) -> None:
+        super().__init__(format_)
+        self._secrets = dict(secrets)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record), self._secrets)
+
+
+def secrets_of(settings: Settings) -> dict[str, str]:
+    """Every key the settings hold, those of agent files, and the passwords in addresses."""
+    found = load_agent_secrets(settings)
+    for name, value in settings:
+        if isinstance(value, SecretStr):
+            found[name] = value.get_secret_value()
+        elif isinstance(value, str) and "://" in value:
+            for number, url in enumerate(value.split(",")):
+                if password := urlsplit(url).password:
+                    found[f"{name}.{number}"] = unquote(password)
+    return found

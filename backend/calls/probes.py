@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from backend.calls.route_board import RouteBoard
 from backend.core.health import RouteKey
+from backend.core.urls import plain_url
 from backend.errors import SpeechError, SpeechFailure
 
 _JITTER = 0.2
@@ -78,7 +79,9 @@ class Probes:
                 note = await probe.look()
         except TimeoutError:
             route = probe.keys[0]
-            error = SpeechError(f"{route.server}: no answer in time", route=route.name, reason="timeout")
+            error = SpeechError(
+                f"{plain_url(route.server)}: no answer in time", route=route.name, reason="timeout"
+            )
             self._failed(probe, error)
             return False
         except SpeechError as error:

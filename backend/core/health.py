@@ -7,6 +7,7 @@ from typing import Literal
 
 from backend.core.breaker import BreakerState
 from backend.core.speech import RouteName
+from backend.core.urls import plain_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class RouteKey:
     """Its address, or the vendor's."""
 
     def __str__(self) -> str:
-        return f"{self.name} at {self.server}"
+        return f"{self.name} at {plain_url(self.server)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from backend.core.urls import plain_url
+
 EarName = Literal["local", "telnyx", "elevenlabs", "openai"]
 """Speech-to-text routes as agents, health page and metrics name them."""
 
@@ -24,7 +26,7 @@ class EarKey:
     """Its address, or the vendor's; "this machine"."""
 
     def __str__(self) -> str:
-        return f"{self.name} at {self.server}"
+        return f"{self.name} at {plain_url(self.server)}"
 
 
 @dataclass(frozen=True, slots=True)

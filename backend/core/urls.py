@@ -21,6 +21,15 @@ def check_http_url(url: str) -> str:
     return url
 
 
+def plain_url(url: str) -> str:
+    """The address for people: without user, password and query, which may be secrets."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
 def websocket_url(http_url: str, path: str) -> str:
     """`https://host/base` and `/ws/x` → `wss://host/base/ws/x`; http → ws."""
     scheme, _, rest = http_url.rstrip("/").partition("://")

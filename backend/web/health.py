@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from backend.core.breaker import BreakerState
 from backend.core.health import RouteHealth
+from backend.core.urls import plain_url
 from backend.errors import BackendError
 from backend.web.auth import Guard
 from backend.web.ports import Checkable, LiveCount, Pingable, SpeechState
@@ -40,7 +41,7 @@ class RouteView(PartView):
     """One speech route at one server."""
 
     name: str
-    server: str | None = None
+    server: Annotated[str | None, AfterValidator(lambda url: url and plain_url(url))] = None
     breaker: BreakerState | None = Field(
         None, description="`open`: left alone for now; `half_open`: the next request tries it."
     )

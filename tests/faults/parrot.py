@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -105,10 +106,11 @@ HTTP_ANSWERS, SOCKET_ANSWERS = tuple(_HTTP), tuple(ANSWERS)
 
 
 class Parrot:
-    """Answers as `answer` says; `heads`: what it was asked."""
+    """Answers as `answer` says, or each time in another way; `heads`: what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_turn: bool = False) -> None:
         self.url = ""
+        self._turns = itertools.cycle(ANSWERS) if in_turn else None
         self.answer = "HTTP 401"
         self.heads: list[str] = []
         self.open: set[asyncio.Task[None]] = set()
@@ -127,7 +129,7 @@ class Parrot:
             found = [
                 value.strip() for name, _, value in lines if name.lower() in ("authorization", "xi-api-key")
             ]
-            answer = self.answer
+            answer = next(self._turns) if self._turns is not None else self.answer
             if answer in _SOCKET and "upgrade: websocket" not in head.lower():
                 answer = "HTTP 401"
             writer.write(ANSWERS[answer](head, " ".join(found) or "nothing"))
@@ -143,9 +145,9 @@ class Parrot:
 
 
 @asynccontextmanager
-async def parrot() -> AsyncIterator[Parrot]:
+async def parrot(*, in_turn: bool = False) -> AsyncIterator[Parrot]:
     """One that listens."""
-    it = Parrot()
+    it = Parrot(in_turn=in_turn)
     server = await asyncio.start_server(it.take, "127.0.0.1", 0, limit=1 << 20)
     it.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from backend.core.urls import check_http_url, websocket_url
+from backend.core.urls import check_http_url, plain_url, websocket_url
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,16 @@ def test_tidied() -> None:
 def test_unusable_addresses_say_what_is_wanted(url: str) -> None:
     with pytest.raises(ValueError, match="address"):
         check_http_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:key@host.example:8443/base?key=1#x", "https://host.example:8443/base"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("this machine", "this machine"),
+        ("http://[::1", "an address that is none"),
+    ],
+)
+def test_an_address_for_people_holds_no_key(url: str, shown: str) -> None:
+    assert plain_url(url) == shown

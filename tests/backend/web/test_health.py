@@ -127,3 +127,9 @@ def test_the_whole_from_its_parts(database, telnyx, speech, status) -> None:
 )
 def test_an_agent_that_hears_nothing_is_down(hearing: list[PartView], status: str) -> None:
     assert overall(UP, UP, [UP], hearing) == status
+
+
+async def test_a_password_in_an_address_is_not_told(backend, client) -> None:
+    backend.manager.routes.append(RouteHealth("sesame_ws", "up", "works", server="https://me:key@pod-2/x"))
+    health = (await client.get("/api/v1/health")).json()
+    assert health["speech"][-1]["server"] == "https://pod-2/x"
