@@ -16,6 +16,7 @@ from backend.calls.speaker import Speaker, Utterance
 from backend.calls.undo import Undo
 from backend.core.backchannel import answers, has_asked, is_backchannel
 from backend.core.flow import Flow
+from backend.core.hello import is_hello
 from backend.core.sentences import pieces
 from backend.core.steps import Expects, Step
 from backend.core.turns import BargeIn, SpeechStarted, TurnEnded
@@ -25,7 +26,7 @@ class Delivery:
     """One call's words on their way out."""
 
     def __init__(self, flow: Flow, speaker: Speaker, inbox: Inbox, account: Account, undo: Undo) -> None:
-        """`flow` is asked where the call is, and nothing else."""
+        """`flow` is asked where the call is and what would lead on, and nothing is done to it."""
         self.cut: Utterance | None = None
         """What a caller's sound interrupted, until it proves to be words."""
         self.waiting = Waiting(inbox.caller_quiet)
@@ -156,6 +157,9 @@ class Delivery:
             return True
         if not (replaces and ended.text) or self._speaker.speaking:
             return False
+        if is_hello(ended.text):
+            self.waiting.asked.set()
+            return False
         # "Okay" to our "one moment, please" is no reason to give up what the moment is for.
         spoke_ms = ended.speech_ended_ms - ended.started_ms
         return not (self._speaker.heard_so_far and is_backchannel(ended.text, spoke_ms))
@@ -170,6 +174,9 @@ class Delivery:
             return True
         said = self._speaker.last
         script, heard = said.text if said else "", self._speaker.heard_so_far
+        if is_hello(ended.text):
+            # As one answers the telephone, or hears nothing yet: what we are saying is the answer to that.
+            return not self._flow.matters(ended.text, asked=has_asked(heard, script))
         return ended.aside and not answers(ended.text, expects, heard, script)
 
 

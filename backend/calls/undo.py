@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from backend.calls.speaker import Utterance
 from backend.core.flow import Flow
+from backend.core.hello import is_hello
 from backend.core.steps import Step
 from backend.core.turns import TurnEnded
 
@@ -69,7 +70,8 @@ class Undo:
 
     def goes_on(self, ended: TurnEnded) -> bool:
         """Whether these words belong to the turn before."""
-        return bool(ended.text) and not ended.aside and self.open_at(ended.started_ms)
+        said_more = bool(ended.text) and not ended.aside and not is_hello(ended.text)
+        return said_more and self.open_at(ended.started_ms)
 
     def open_at(self, speech_started_ms: float) -> bool:
         """Whether a caller who began to speak then may be going on with the turn before."""

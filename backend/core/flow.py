@@ -21,6 +21,7 @@ from backend.core.call_flow import Collect, Node, Transition
 from backend.core.conditions import Keys, caught, fitting_keys, settled_by, weigh_keys
 from backend.core.dictation import NOTHING, Parts, add, is_filler
 from backend.core.gathering import COMPLETE, how_far, more_of, so_far_texts, takes_parts, waiting
+from backend.core.hello import is_hello, is_here
 from backend.core.hold_on import bare_hold_on, is_hold_on
 from backend.core.listening import MAX_KEYS, collects_freely, listen_for, wants_yes_no
 from backend.core.lookahead import as_texts, says_after
@@ -32,6 +33,7 @@ from backend.errors import FlowError
 
 _YES_NO_KEYS = {"1": "yes", "2": "no"}
 Given = tuple[Parts, KeyMatch]
+_MOST_HELLOS = 3  # at a node; whoever says no more than that is not understood
 _MAX_CAPTURED = 200  # characters of a caller's words kept in a variable
 
 
@@ -62,6 +64,7 @@ class Flow:
         self._at = self._node(agent.call_flow.start)
         self._question = ""
         self._reprompts = 0
+        self._hellos = 0
         self._idle = 0
         self._quiet_ms = 0
         self._keys = ""
@@ -90,11 +93,14 @@ class Flow:
     def heard(self, text: str) -> Step:
         """The caller said this. What is written is tried first, then the language model is asked, if there is
         one; what fits nothing is asked again, a few times; then a polite end."""
+        prompted = self._idle > 0
         self._spoke()
         self._keep_keys()
         said = tidy(text)
         if not said:
             return self._not_understood()
+        if (taken_up := self._taken_up(said, prompted)) is not None:
+            return taken_up
         if self._pending is not None:
             return self._heard_back(said, self._pending)
         hold_on = is_hold_on(said)
@@ -339,7 +345,7 @@ class Flow:
 
     def _enter(self, node: Node, first: tuple[str, ...] = ()) -> Step:
         self._at = node
-        self._reprompts = 0
+        self._reprompts = self._hellos = 0
         self._keys = ""
         self._pending = None
         self._parts = NOTHING
@@ -509,6 +515,21 @@ class Flow:
         )
 
     # --- not understood ------------------------------------------------------------------------------
+
+    def _taken_up(self, said: str, prompted: bool) -> Step | None:
+        """The question again, for a caller who asks whether anybody is there or, `prompted`, says that they
+        are: neither answers it, and there is nothing to be sorry for."""
+        here = prompted and is_here(said)
+        if not here and not is_hello(said):
+            return None
+        question = self._pending.question if self._pending else self._question
+        greets = self._at.onward is not None and not question.endswith("?")  # "Hello, this is Mara." "Hello."
+        answered_by_model = self._thinks and self._at.prompt and self._pending is None
+        led_on = not here and any(caught(item, said) is not None for item in self._transitions())
+        if not question or greets or answered_by_model or led_on or self._hellos >= _MOST_HELLOS:
+            return None
+        self._hellos += 1
+        return self._again((question,))
 
     def _not_understood(self) -> Step:
         """As `_reprompt`, but that a number begun is not lost where the node has no words of its own."""

@@ -186,6 +186,30 @@ async def test_a_silence_transition_is_taken() -> None:
     assert [heard for _, heard in call.said] == ["Shall we?", "Goodbye."]
 
 
+async def test_a_hello_into_our_silence_has_the_question_repeated_and_costs_nothing() -> None:
+    async with talk(YES_NO) as call:
+        await call.heard("Shall we?")
+        for number in range(2, 5):
+            call.words("Hello? Are you there?")
+            await until(lambda number=number: sum(t.role == "agent" for t in call.turns.values()) == number)  # type: ignore[misc]
+        call.words("Purple.")
+        await call.heard("Sorry, I didn't catch that. Shall we?")
+        call.words("no")
+        await call.end()
+    assert [text for role, text in call.said if role == "agent"][:4] == ["Hello. Shall we?"] + [
+        "Shall we?"
+    ] * 3
+
+
+async def test_a_caller_who_says_that_they_are_still_there_is_asked_again() -> None:
+    async with talk(quiet(idle_prompts=["Still there?"])) as call:
+        await call.heard("Still there?")
+        call.words("Yes, I'm here.")
+        await until(lambda: [text for _, text in call.said].count("Shall we?") == 2)
+        call.words("yes")
+        await call.end()
+
+
 async def test_a_caller_who_is_speaking_is_not_prompted() -> None:
     async with talk(quiet(idle_prompts=["Still there?"])) as call:
         await call.heard("Shall we?")

@@ -76,6 +76,35 @@ async def test_a_yes_over_the_question_it_answers_is_an_answer() -> None:
     assert ("agent", "Very well.") in call.said
 
 
+@pytest.mark.parametrize("hello", ["Hello?", "Yes, hello?", "Hello? Is anybody there?"])
+async def test_a_hello_over_the_greeting_lets_it_go_on(hello: str) -> None:
+    async with talk(YES_NO, slow_voice("Hello.", 1_500)) as call:
+        await until(lambda: call.line.audio_ms >= 400, "some of the greeting")
+        at_ms = now_ms()
+        call.tell(SpeechStarted(at_ms), BargeIn(at_ms))
+        await until(lambda: "clear" in call.line.kinds, "silence")
+        call.tell(TurnEnded(hello, at_ms, now_ms(), now_ms(), 300))
+        await call.heard("Shall we?")
+        call.words("no")
+        await call.end()
+    assert call.said == [
+        ("agent", "Hello. Shall we?"),
+        ("caller", hello),
+        ("caller", "no"),
+        ("agent", "Goodbye."),
+    ]
+
+
+async def test_a_hello_that_an_agent_waits_for_is_an_answer() -> None:
+    waits = agent(node("ask", LONG, transitions=[to("bye", keywords=["hello"])]), BYE)
+    async with talk(waits, slow_voice()) as call:
+        await until(lambda: call.line.audio_ms >= 400, "some of it")
+        at_ms = now_ms()
+        call.tell(SpeechStarted(at_ms), BargeIn(at_ms), TurnEnded("Hello?", at_ms, at_ms, at_ms, 300))
+        await call.end()
+    assert call.turns[0].interrupted
+
+
 async def test_keys_while_held_are_an_interruption() -> None:
     async with talk(long_ask(), slow_voice()) as call:
         await until(lambda: call.line.audio_ms >= 600, "some of the sentence")

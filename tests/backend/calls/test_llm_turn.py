@@ -92,6 +92,24 @@ async def test_a_caller_who_agrees_to_wait_does_not_give_up_the_tool() -> None:
     assert len(model.asked) == 3
 
 
+async def test_a_caller_who_asks_whether_anybody_is_there_is_told_and_the_tool_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.calls.fillers.FIRST_AFTER_S", 60.0)
+    model = ScriptedModel(HELLO, [ToolCall("t1", "hours", "{}")], ["Until six."])
+    async with talk(HELP, model=model) as call:
+        call.tools.gate.clear()
+        await call.heard("help?")
+        call.words("And on Mondays?")
+        await until(lambda: call.tools.calls, "the tool")
+        call.words("Hello?")
+        await call.asked("One moment, please.")
+        call.tools.gate.set()
+        await call.heard("Until six.")
+    assert len(call.tools.calls) == 1
+    assert [text for role, text in call.said if role == "caller"] == ["And on Mondays?", "Hello?"]
+
+
 async def test_a_tool_that_leads_on() -> None:
     flow = agent(
         node("ask", prompt="Look up the order.", tools=["hours"], transitions=[to("bye", tool="hours")]),
