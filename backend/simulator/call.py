@@ -24,6 +24,7 @@ from backend.simulator.caller import KEY_GAP_MS
 from backend.simulator.conversation import Activity, Conversation, Leg, Transcriber
 from backend.simulator.eventlog import EventLog
 from backend.simulator.line import Utterance
+from backend.simulator.machine import find_out
 from backend.simulator.media_leg import MediaFaults, MediaLeg, StreamFailed
 from backend.simulator.media_wire import BadFrame, ClearQueue, Command, PlayAudio, PlayMark, StreamFacts
 from backend.simulator.orders import (
@@ -36,6 +37,7 @@ from backend.simulator.orders import (
 )
 from backend.simulator.record import EventKind, LineEvent, LineRecord, Logbook
 from backend.simulator.recording import Recorder
+from backend.simulator.script import Say
 from backend.stt.vad import VoiceActivity
 
 log = logging.getLogger(__name__)
@@ -126,6 +128,7 @@ class SimCall:
         self.created_at = datetime.now(UTC)
         self._answered_s: float | None = None
         self._book = Logbook(now_s=time.monotonic(), unix_s=time.time())
+        self._spoke = asyncio.Event()  # the person's first words are over
         self._answered, self._line_wanted, self._ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._stream: _Stream | None = None
         self._streamed = self._recorded = False
@@ -187,6 +190,8 @@ class SimCall:
             self._pick_up()
             if self.order.stream is not None:
                 self.start_streaming(self.order.stream)
+            if self.order.machine_detection != "disabled":
+                self._spawn(self._find_out_who_answered(), "machine detection")
         else:
             self._end("caller", "user_busy" if plan.outcome == "busy" else "no_answer")
 
@@ -241,7 +246,13 @@ class SimCall:
             self._tell("call.hangup", self._transfer_leg, state="hangup", hangup_cause=cause)
         if self._answered_s is not None:
             talked_s = time.monotonic() - self._answered_s
-            self._tell("call.cost", **call_cost(talked_s, streamed=self._streamed, recorded=self._recorded))
+            cost = call_cost(
+                talked_s,
+                streamed=self._streamed,
+                recorded=self._recorded,
+                detection=self.order.machine_detection,
+            )
+            self._tell("call.cost", **cost)
 
     def _source(self, by: Party) -> str:
         """The caller of an outbound call is the backend."""
@@ -487,6 +498,20 @@ class SimCall:
             if await self._happens(self._ended, KEY_GAP_MS / 1000):
                 return
 
+    async def _find_out_who_answered(self) -> None:
+        await self._happens(self._line_wanted, self._around.times.media_grace_s)
+        script = self.plan.script
+        first = script.steps[0] if script.steps else None
+        await find_out(
+            self.order.machine_detection,
+            is_machine=script.machine,
+            beeps=isinstance(first, Say) and first.beep,
+            spoke=self._spoke,
+            happens=self._happens,
+            over=self._ended.is_set,
+            tell=lambda event_type, result: self._tell(event_type, result=result, **self._numbers()),
+        )
+
     async def _bridge(self, leg: dict[str, Any]) -> None:
         self._tell("call.initiated", leg, direction="outgoing", state="bridging")
         if await self._happens(self._ended, self._around.times.transfer_rings_s):
@@ -558,6 +583,8 @@ class SimCall:
     def _note_line(self, event: LineEvent) -> None:
         t_ms = self._book.add(event, now_s=time.monotonic())
         self._around.events.add(self.call_control_id, event, t_ms)
+        if event.kind == "caller_speech":
+            self._spoke.set()
         if event.kind == "caller_speech" and self._transcribing is not None and self.state == "answered":
             self._spawn(self._transcribe(str(event.data["text"]), self._transcribing), "transcription")
 

@@ -21,10 +21,11 @@ from backend.simulator.call import SimCall, Surroundings
 from backend.simulator.conversation import Transcriber
 from backend.simulator.eventlog import EventLog
 from backend.simulator.line import Utterance
+from backend.simulator.machine import with_beep
 from backend.simulator.media_leg import MediaFaults
 from backend.simulator.orders import CallTimes, Order, Outcome, Plan
 from backend.simulator.recording import Recorded
-from backend.simulator.script import LISTENER, Script
+from backend.simulator.script import LISTENER, Say, Script
 from backend.simulator.voice import CallerVoice
 from backend.simulator.webhooks import WebhookPolicy, WebhookSender
 
@@ -103,6 +104,9 @@ class Carrier:
             )
             for step in script.spoken
         }
+        for step in script.spoken:
+            if isinstance(step, Say) and step.beep:
+                said[step.say, step.noise_db] = with_beep(said[step.say, step.noise_db])
         return Plan(script, said, codec, outcome, answer_after_ms, faults)
 
     def ring(self, *, from_number: str, to_number: str, plan: Plan) -> SimCall:

@@ -10,10 +10,11 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast, get_args
 
 from backend.core.g711 import Codec
 from backend.simulator import refusal
+from backend.simulator.machine import MachineDetection
 from backend.simulator.orders import Order, RecordingOrder, StreamOrder, TranscriptionOrder
 
 _E164 = re.compile(r"\+[1-9]\d{6,14}")
@@ -169,6 +170,19 @@ def dial(body: Body, *, webhook_url: str) -> Order:
         timeout_s=integer(body, "timeout_secs", lowest=5, highest=600) or 30,
         time_limit_s=integer(body, "time_limit_secs", lowest=30, highest=14_400),
         stream=stream(body, required=False),
+        machine_detection=_machine_detection(body),
+    )
+
+
+def _machine_detection(body: Body) -> MachineDetection:
+    wanted = body.get("answering_machine_detection") or "disabled"
+    for known in get_args(MachineDetection):
+        if wanted == known:
+            return cast(MachineDetection, known)
+    raise refusal.bad_request(
+        f"'answering_machine_detection': the stand-in knows {', '.join(get_args(MachineDetection))}, "
+        f"not {wanted!r}.",
+        pointer="/answering_machine_detection",
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from backend.core.g711 import Codec
 from backend.simulator.conversation import Said
+from backend.simulator.machine import MachineDetection
 from backend.simulator.media_leg import MediaFaults
 from backend.simulator.record import Direction
 from backend.simulator.script import Script
@@ -80,3 +81,4 @@ class Order:
     timeout_s: float = 30.0
     time_limit_s: float | None = None
     stream: StreamOrder | None = None
+    machine_detection: MachineDetection = "disabled"

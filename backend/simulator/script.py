@@ -65,9 +65,10 @@ class WaitUntilQuiet(_Part):
 
 
 class Say(_Part):
-    """Speak now. `noise_db`: background noise, relative to the speech's own level."""
+    """Speak now. `noise_db`: background noise, relative to the speech's own level; `beep`: a tone follows."""
 
     say: _Text
+    beep: bool = False
     noise_db: _NoiseDb | None = Field(default=None, strict=False)
 
 
@@ -140,9 +141,11 @@ _STEPS: dict[str, type[Step]] = {
 
 
 class Script(_Part):
-    """What the caller does, step by step; then they stay on the line and listen."""
+    """What the caller does, step by step; then they stay on the line and listen. `machine`: it is no person
+    but an answering machine, which speaks first; a carrier that is to find that out does."""
 
     voice: VoiceShape = VoiceShape()
+    machine: bool = False
     steps: tuple[Step, ...] = ()
 
     @property
@@ -173,7 +176,13 @@ def parse_script(document: object) -> Script:
     if len(steps) > MAX_STEPS:
         raise ScriptError(f"script.steps: {len(steps)} steps are too many; at most {MAX_STEPS}")
     voice = _model(VoiceShape, document.get("voice", {}), "script.voice")
-    return Script(voice=voice, steps=tuple(_step(step, f"script.steps[{n}]") for n, step in enumerate(steps)))
+    machine = document.get("machine", False)
+    if not isinstance(machine, bool):
+        raise ScriptError("script.machine: expected true or false")
+    parsed = tuple(_step(step, f"script.steps[{n}]") for n, step in enumerate(steps))
+    if machine and not (parsed and isinstance(parsed[0], Say)):
+        raise ScriptError('script.steps: an answering machine begins with its greeting: {"say": "…"}')
+    return Script(voice=voice, machine=machine, steps=parsed)
 
 
 def load_script(path: Path) -> Script:

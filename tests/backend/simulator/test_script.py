@@ -48,7 +48,7 @@ def test_every_step_is_understood():
         ({"steps": [{"hang_up": False}]}, "script.steps[0]: hang_up: can only be true"),
         (
             {"steps": [{"say": "a"}, {"say": "x", "interupt_after_ms": 3}]},
-            "script.steps[1]: unknown field 'interupt_after_ms'; known are say, noise_db",
+            "script.steps[1]: unknown field 'interupt_after_ms'; known are say, beep, noise_db",
         ),
     ],
 )
