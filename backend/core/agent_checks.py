@@ -182,8 +182,9 @@ def _condition_errors(agent: Agent) -> Iterator[Problem]:
                 f"tools[{at}].name",
                 f"{tool.name!r} is what the call flow's own tool is called; choose another",
             )
-        if variable_names(tool.filler):
-            yield f"tools[{at}].filler", "is said as it is written: it can hold no {{variable}}"
+        for field, text in (("filler", tool.filler), *(("more_fillers", t) for t in tool.more_fillers or ())):
+            if variable_names(text):
+                yield f"tools[{at}].{field}", "is said as it is written: it can hold no {{variable}}"
     for at, item in enumerate(agent.call_flow.transitions):
         if item.when.otherwise or item.when.silence_ms:
             yield (

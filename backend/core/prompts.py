@@ -89,7 +89,7 @@ def _texts(agent: Agent, caller: str, also: tuple[str, ...]) -> list[Sequence[Pi
     for node in agent.call_flow.nodes:
         texts += Flow(agent, variables).texts_at(node.id)
     texts += [render(text, flow.variables) for text in (agent.failover.apology, *also)]
-    texts += [tool.filler for tool in agent.tools]
+    texts += [text for tool in agent.tools for text in tool.fillers(agent.language)]
     return [cut(text, agent.language) for text in dict.fromkeys(texts)]
 
 
