@@ -10,7 +10,8 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -203,7 +204,7 @@ def evaluate(
     jobs: Annotated[int, typer.Option(min=1, max=32, help="Calls at once; with --audio.")] = 1,
     agents_dir: _AgentsDir = Path("agents"),
 ) -> None:
-    """Run suites of scripted callers against agents and judge every call."""
+    """Run suites of callers, scripted or played by a language model, against agents; judge every call."""
     from backend.evals.command import EvalOptions, run_eval
 
     options = EvalOptions(
@@ -225,10 +226,10 @@ def check_agents(
 ) -> None:
     """Check agent files: every mistake with its file, field and reason."""
     console = _console()
-    logging.getLogger("backend.storage.agent_files").setLevel(logging.CRITICAL)  # told below instead
     files = AgentFiles(folder)
     try:
-        files.load()
+        with _unlogged("backend.storage.agent_files"):  # told below instead
+            files.load()
     except ConfigError as error:
         if not files.problems:
             _fail(str(error))
@@ -407,6 +408,16 @@ def _told(work: Callable[[], T]) -> T:
         return work()
     except BackendError as error:
         _fail(str(error))
+
+
+@contextmanager
+def _unlogged(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _fail(message: str) -> NoReturn:

@@ -198,7 +198,7 @@ async def test_adapters_are_given_what_the_agent_wants() -> None:
         assert rest.url == f"{ONE}/generate" and fallback.url == "https://other.example/generate"
         assert rest._settings == {"speaker_id": 3, "voice": "mara", "temperature": 0.7}
         # Our key is ours: another's server is sent its own.
-        assert (rest._headers, fallback._headers) == (
+        assert (rest._client._headers, fallback._client._headers) == (
             {"Authorization": "Bearer ours"},
             {"Authorization": "Bearer theirs"},
         )

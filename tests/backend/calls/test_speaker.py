@@ -184,11 +184,13 @@ async def test_a_voice_that_fails_at_once_is_told_at_once() -> None:
         assert (speaker.last.heard_text, line.audio) == ("", b"")
 
 
-async def test_interrupted_while_playing_out_what_a_failed_voice_left() -> None:
+async def test_interrupted_while_playing_out_what_a_failed_voice_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     text = "There is more to say than a voice can in one second and a half as anybody hears."
     async with speaking(ScriptedRoute({text: Script([tone(1500), FAILURE])})) as (speaker, line):
         speech = asyncio.create_task(speaker.say(text))
-        await until(lambda: line.kinds, "the first frame")
+        await until(lambda: line.kinds and "remain to be said" in caplog.text, "sound, and the failure")
         began_ms = now_ms()
         await speaker.interrupt()
         with pytest.raises(SpeechError):
