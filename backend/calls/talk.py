@@ -33,6 +33,7 @@ from backend.errors import FlowError, HearingError, SpeechError
 log = logging.getLogger(__name__)
 
 _LAST_WORDS_S = 4.0
+_GOODBYE_S = 20.0
 # Silence after which the words so far are recognised, where an answer can be begun with them: each time costs
 # some 90 ms of the recogniser, most of them for a pause that is none.
 _EARLY_PAUSE_MS = 72.0
@@ -195,6 +196,7 @@ class Talk:
                 reason = await conversation.run()
         except TimeoutError:
             reason = f"the call reached its limit of {longest_s} s"
+            await self._say_goodbye(conversation)
         except (SpeechError, FlowError) as error:
             log.error("call %s: %s", self._call_id, error)
             self._ledger.error = str(error)
@@ -211,6 +213,14 @@ class Talk:
             await asyncio.wait([sender])
         if not self._actions.handed_over:
             self._on_over(reason)
+
+    async def _say_goodbye(self, conversation: Conversation) -> None:
+        goodbye = render(self._agent.limits.goodbye, self.variables)
+        try:
+            async with asyncio.timeout(_GOODBYE_S):
+                await conversation.say_last(lambda: self._speaker.say(goodbye))
+        except (SpeechError, TimeoutError) as error:
+            log.warning("call %s: the goodbye was not said: %s", self._call_id, error)
 
     async def _leave(
         self, text: str, before: asyncio.Task[None] | None, on_said: Callable[[bool], None]

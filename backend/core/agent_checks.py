@@ -262,6 +262,7 @@ def _texts(agent: Agent) -> Iterator[tuple[str, str]]:
         "turns.go_on": agent.turns.go_on,
         "turns.give_up": agent.turns.give_up,
         "voicemail.message": agent.voicemail.message,
+        "limits.goodbye": agent.limits.goodbye,
         "failover.apology": agent.failover.apology,
         "failover.transfer_to": agent.failover.transfer_to,
     }

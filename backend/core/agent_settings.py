@@ -138,6 +138,10 @@ class Limits(AgentModel):
     budget_usd: float | None = Field(
         None, gt=0, description="The call ends politely when it has cost this much."
     )
+    goodbye: Text = Field(
+        "I'm sorry, our time is up. Please call again. Goodbye.",
+        description="Said when the call has lasted or cost as much as it may.",
+    )
 
 
 class FailoverSettings(AgentModel):

@@ -88,7 +88,7 @@ def _texts(agent: Agent, caller: str, also: tuple[str, ...]) -> list[Sequence[Pi
     texts = flow.likely_texts()  # the greeting
     for node in agent.call_flow.nodes:
         texts += Flow(agent, variables).texts_at(node.id)
-    texts += [render(text, flow.variables) for text in (agent.failover.apology, *also)]
+    texts += [render(text, flow.variables) for text in (agent.limits.goodbye, agent.failover.apology, *also)]
     texts += [text for tool in agent.tools for text in tool.fillers(agent.language)]
     return [cut(text, agent.language) for text in dict.fromkeys(texts)]
 
@@ -98,6 +98,7 @@ def _open_variables(agent: Agent) -> set[str]:
     turns = agent.turns
     templates = [
         agent.greeting or "",
+        agent.limits.goodbye,
         agent.failover.apology,
         *turns.idle_prompts,
         turns.idle_goodbye,

@@ -845,7 +845,17 @@ async def test_the_longest_call_is_ended() -> None:
         h.carrier.ring()
         await h.calls_over()
     assert h.carrier.done[-1] == "hangup"
-    assert h.store.spoken()[0][0] == "agent"
+    assert h.store.spoken()[-1] == ("agent", "I'm sorry, our time is up. Please call again. Goodbye.")
+
+
+async def test_the_longest_call_ends_even_where_no_voice_says_goodbye() -> None:
+    limits = ASK.limits.model_copy(update={"max_call_seconds": 0.3, "goodbye": "Time is up."})
+    async with house(ASK.model_copy(update={"limits": limits})) as h:
+        h.route.scripts["Time is up."] = Script([SpeechError("gone", route="sesame_ws", reason="closed")])
+        h.carrier.ring()
+        await h.calls_over()
+    assert h.carrier.done[-1] == "hangup"
+    assert (h.store.only.state, h.store.only.error) == ("ended", None)
 
 
 # --- shutdown ------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ def test_all_that_an_agent_says_to_everybody_is_found_in_the_order_it_is_wanted(
         "I can't hear you, so I will hang up now.",
         "I'm sorry, I still didn't understand.",
         "Please call again.",
+        "I'm sorry, our time is up.",
         "I'm sorry, we are having a technical problem.",
         "Please call again later.",
         "We are sorry.",
