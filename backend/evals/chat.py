@@ -7,12 +7,13 @@ the agent speaks interrupts it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 import threading
 import wave
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -67,18 +68,32 @@ def run_chat(
     """Talk until either side hangs up. → exit status 0. Raises ConfigError, and BackendError for a call
     that cannot be had."""
     chat = _Chat(console, settings, agent, options, secrets)
-    reason = "" if options.text else asyncio.run(_no_voice(settings, agent))
+    with _without_warnings():
+        reason = "" if options.text else asyncio.run(_no_voice(settings, agent))
     if options.text or reason:
         if options.save is not None:
             raise ConfigError(f"--save needs a voice: {reason or 'leave --text out'}")
         if reason:
             chat.view.told(f"In writing only: {reason}")
         chat.view.voiced = False
-        run_leaping(chat.in_text())
+        with suppress(KeyboardInterrupt):
+            run_leaping(chat.in_text())
     else:
         with suppress(KeyboardInterrupt):
             asyncio.run(chat.aloud())
     return 0
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """What routes complain of on their own is told in one sentence instead."""
+    log = logging.getLogger("backend")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 async def _no_voice(settings: Settings, agent: Agent) -> str:
@@ -130,9 +145,19 @@ class _Chat:
             await stack.enter_async_context(call)
             await self._begin(call)
             while not await self._quiet(call):
-                if not await self._act(call, _ask()):
+                if not await self._act(call, self._something_to_do()):
                     break
             await self._finish(call)
+
+    def _something_to_do(self) -> Typed:
+        """What is typed next that is to be done in the call."""
+        while True:
+            line = _ask()
+            typed: Typed | None = Quit() if line is None else read_typed(line)
+            if isinstance(typed, Told):
+                self.view.told(typed.text)
+            elif typed is not None:
+                return typed
 
     async def _quiet(self, call: MemoryCall) -> bool:
         """Returns once nobody has spoken for a while, or the call is over: whether it is."""
@@ -174,7 +199,7 @@ class _Chat:
             while (
                 call.sim.state != "ended" and (line := await self._next_line(call, lines, card)) is not None
             ):
-                if not await self._act(call, line):
+                if not await self._act(call, read_typed(line)):
                     break
             await self._finish(call)
 
@@ -229,9 +254,8 @@ class _Chat:
         )
         await call.place(self._direction, self._variables)
 
-    async def _act(self, call: MemoryCall, line: str | None) -> bool:
+    async def _act(self, call: MemoryCall, typed: Typed | None) -> bool:
         """Do what was typed. False: the caller hangs up."""
-        typed: Typed | None = Quit() if line is None else read_typed(line)
         match typed:
             case Words(text):
                 written = utterance(text.ljust(_TYPED_LEAST), character=_TYPED_CHARACTER)

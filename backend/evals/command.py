@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -27,6 +27,7 @@ from backend.evals.text_call import no_mind
 from backend.settings import Settings
 
 INTERRUPTED = 130
+_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ def run_eval(
     is left to run.
     """
     jobs = choose(options, find_agent)
+    _must_be_writable(options)
     count = sum(case.repeat for job in jobs for case in job.cases)
     calls, suites = _many(count, "call"), _many(len(jobs), "suite")
     run = Run(jobs, options.mode, _Teller(console))
@@ -66,8 +68,12 @@ def run_eval(
             _hold(run, options, load() if any(_needs_settings(job) for job in jobs) else None)
     except (KeyboardInterrupt, asyncio.CancelledError):
         interrupted = True
-    _write(console, options, run.results)
-    _conclude(console, run.results)
+    try:
+        _conclude(console, run.results)
+        _write(console, options, run.results)
+    except KeyboardInterrupt:
+        interrupted = True
+        console.print("[bold]The reports are not complete.[/]")
     if interrupted:
         console.print("[bold]Interrupted: what there is was kept.[/]")
         return INTERRUPTED
@@ -84,9 +90,20 @@ def choose(options: EvalOptions, find_agent: Callable[[str], Agent]) -> list[Job
             jobs.append(Job(suite, str(path), find_agent(options.agent or suite.agent), cases))
             _must_have_models(jobs[-1])
     if not jobs:
-        known = ", ".join(case.id for _, suite in suites for case in suite.cases)
-        raise SuiteError(f"no case fits; known are {known}")
+        raise SuiteError(_nothing_fits(suites, options))
     return jobs
+
+
+def _nothing_fits(suites: Sequence[tuple[Path, Suite]], options: EvalOptions) -> str:
+    if any(_fits(suite, case, replace(options, mode="text")) for _, suite in suites for case in suite.cases):
+        return "no case fits: they are held in writing only (modes); leave --audio out"
+    if any(_fits(suite, case, replace(options, mode="audio")) for _, suite in suites for case in suite.cases):
+        return "no case fits: they are held in real audio only (modes): --audio"
+    names = list(dict.fromkeys(case.id for _, suite in suites for case in suite.cases))
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    tags = sorted({tag for _, suite in suites for case in suite.cases for tag in case.tags})
+    tagged = f"; tags are {', '.join(tags)}" if tags else ""
+    return f"no case fits; known are {', '.join(names[:_NAMED])}{more}{tagged}"
 
 
 def _needs_settings(job: Job) -> bool:
@@ -204,6 +221,21 @@ def _conclude(console: Console, results: Sequence[SuiteResult]) -> None:
         share = f"{held[True]} of {len(result.cases)} cases pass ({100 * result.share:.0f} %"
         limit = f", must be {100 * result.suite.pass_rate:.0f} %)"
         console.print(f"{mark} [bold]{escape(result.suite.name)}[/]: {share}{limit}")
+
+
+def _must_be_writable(options: EvalOptions) -> None:
+    """Reports that cannot be written are found before the calls, not after them. Raises BackendError."""
+    try:
+        if options.junit is not None:
+            options.junit.parent.mkdir(parents=True, exist_ok=True)
+            there = options.junit.exists()
+            options.junit.open("a").close()
+            if not there:
+                options.junit.unlink()
+        if options.html is not None:
+            options.html.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackendError(f"{error.filename} cannot be written: {error.strerror}") from error
 
 
 def _write(console: Console, options: EvalOptions, results: Sequence[SuiteResult]) -> None:

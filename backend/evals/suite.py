@@ -213,6 +213,8 @@ def load_suite(path: Path) -> Suite:
         raise SuiteError(f"{path}: cannot be read: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise SuiteError(f'{path}: is no suite: expected {{"name": …, "agent": …, "cases": […]}}')
     try:
         return Suite.model_validate(document)
     except ValidationError as error:

@@ -55,6 +55,13 @@ def test_an_appointment_is_booked_by_typing() -> None:
     assert "phone='2125550142'" in out
 
 
+def test_what_is_nothing_to_do_takes_no_time() -> None:
+    out = typed(chat("front-desk", "--text"), *["/help", "/dance", "/press x", ""] * 20, "/quit")
+    assert "Are you still there?" not in out
+    assert "There is no /dance." in out
+    assert "you hung up" in out
+
+
 def test_the_end_of_input_hangs_up() -> None:
     assert "you hung up" in typed(chat("front-desk", "--text"))
 

@@ -101,6 +101,7 @@ def test_what_does_not_hold_is_told_and_returns_1(tmp_path: Path) -> None:
         (["none.json"], "none.json does not exist"),
         ([str(ROOT / "docs")], "holds no suite"),
         ([str(ROOT / "evals"), "-k", "nobody"], "no case fits; known are books-an-appointment"),
+        ([str(ROOT / "evals"), "-k", "lost-and-late"], "in real audio only (modes): --audio"),
         ([str(ROOT / "evals"), "--agent", "nobody"], "there is no agent nobody"),
     ],
 )
@@ -109,3 +110,12 @@ def test_a_mistake_is_one_sentence(arguments: list[str], sentence: str) -> None:
     assert code == 1
     assert sentence in out
     assert "Traceback" not in out
+
+
+def test_reports_that_cannot_be_written_are_found_before_any_call(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for option, target in (("--junit", tmp_path), ("--html", tmp_path / "file" / "html")):
+        code, out = run(str(ROOT / "evals" / "reminder.json"), option, str(target))
+        assert code == 1
+        assert "cannot be written" in out
+        assert "calls in text" not in out

@@ -82,6 +82,9 @@ def test_what_is_no_json_or_no_file_is_told(tmp_path: Path) -> None:
     broken.write_text("{")
     with pytest.raises(SuiteError, match="is not JSON"):
         load_suite(broken)
+    broken.write_text("[]")
+    with pytest.raises(SuiteError, match="is no suite: expected"):
+        load_suite(broken)
     with pytest.raises(SuiteError, match="cannot be read: No such file"):
         load_suite(tmp_path / "none.json")
 
