@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RATE_HZ = 24_000
 _KEPT = 256
 _AUDIBLE = 0.005
+_LEAD_SAMPLES = RATE_HZ // 50  # the embedded voice begins with 0.3 s of silence, the vendor's do not
 _PEAK = 0.5
 _PAUSE_SOUNDS = {",": 3.0, ";": 3.0, ":": 3.0, ".": 4.0, "?": 4.0, "!": 4.0, "…": 4.0, "—": 3.0}
 
@@ -85,6 +86,8 @@ class VendorVoice:
         loud = np.flatnonzero(np.abs(audio) > _AUDIBLE)
         if not len(loud):
             return Speech(text, b"", (0.0,) * len(text))
+        audio = audio[max(0, int(loud[0]) - _LEAD_SAMPLES) :]
+        loud = np.flatnonzero(np.abs(audio) > _AUDIBLE)
         scaled = audio * (_PEAK / float(np.abs(audio).max()))
         pcm16: bytes = np.rint(scaled * 32767).astype("<i2").tobytes()
         first_ms, last_ms = loud[0] / (RATE_HZ / 1000), loud[-1] / (RATE_HZ / 1000)
