@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from pydantic import ValidationError
 
 from backend.calls.fillers import Fillers, Waiting
-from tests.backend.calls.fakes import until
+from backend.core.agent import Agent
+from backend.core.agent_checks import find_errors
+from tests.backend.calls.fakes import agent, until
+from tests.backend.calls.talking import BYE, HOURS
 
 TEXTS = ("One moment.", "Still at it.", "Thank you for waiting.", "A fourth.")
 
@@ -113,3 +117,22 @@ async def test_a_caller_who_asks_is_told_at_once(monkeypatch: pytest.MonkeyPatch
     await until(lambda: bridge.said)
     bridge.done.set()
     await running
+
+
+def with_tool(**fields: object) -> Agent:
+    return agent(BYE, tools=[{**HOURS, **fields}])
+
+
+def test_what_is_said_is_the_agent_s_own_and_ours_only_in_english() -> None:
+    tool = with_tool().tools[0]
+    assert len(set(tool.fillers("en-GB"))) == 3
+    assert tool.fillers("de-DE") == ("One moment, please.",)
+    assert with_tool(more_fillers=[]).tools[0].fillers("en-US") == ("One moment, please.",)
+    assert with_tool(more_fillers="Gleich.").tools[0].fillers("de-DE")[1:] == ("Gleich.",)
+
+
+def test_fillers_are_few_and_said_as_they_are_written() -> None:
+    with pytest.raises(ValidationError, match="two at most"):
+        with_tool(more_fillers=["Wait.", "Wait more.", "Wait most."])
+    problems = list(find_errors(with_tool(more_fillers=["Wait, {{agent_name}}."])))
+    assert "tools[0].more_fillers" in [field for field, _ in problems]
