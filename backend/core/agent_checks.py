@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from backend.core.agent import Agent
 from backend.core.call_flow import Node, TransferAction, Transition
+from backend.core.matching import words
 from backend.core.templates import BUILTIN_VARIABLES, variable_names
 
 OWN_TOOLS = frozenset(("go_to", "fill"))
@@ -204,8 +205,9 @@ _NEEDS_LLM = 'needs a language model, and llm.provider is "none"'
 
 def _variable_errors(agent: Agent) -> Iterator[Problem]:
     captured = captured_names(agent) | {name for _, item in _transitions(agent) for name in item.set}
-    for name in sorted(captured & BUILTIN_VARIABLES.keys()):
-        yield "call_flow", f"{name!r} is built in and cannot be set by a call flow; choose another name"
+    for field, name in _set_names(agent):
+        if name in BUILTIN_VARIABLES:
+            yield field, f"{name!r} is built in and cannot be set by a call flow; choose another name"
     known = captured | BUILTIN_VARIABLES.keys() | agent.variables.keys()
     for field, text in _texts(agent):
         for name in variable_names(text):
@@ -215,6 +217,17 @@ def _variable_errors(agent: Agent) -> Iterator[Problem]:
                     f"nothing ever sets {{{{{name}}}}}{nearest(name, known)} "
                     "(declare what a call brings along under variables)",
                 )
+
+
+def _set_names(agent: Agent) -> Iterator[tuple[str, str]]:
+    """Every variable the call flow fills, and where."""
+    for at, node in enumerate(agent.call_flow.nodes):
+        if node.collect:
+            yield f"call_flow.nodes[{at}].collect.name", node.collect.name
+    for field, item in _transitions(agent):
+        yield from ((f"{field}.set", name) for name in item.set)
+        if item.when.regex:
+            yield from ((f"{field}.when.regex", name) for name in re.compile(item.when.regex).groupindex)
 
 
 def find_warnings(agent: Agent) -> Iterator[Problem]:
@@ -231,6 +244,13 @@ def find_warnings(agent: Agent) -> Iterator[Problem]:
     for at, node in enumerate(agent.call_flow.nodes):
         if node.id not in reached:
             yield f"call_flow.nodes[{at}]", f"node {node.id!r} is never reached"
+    for at, node in enumerate(agent.call_flow.nodes):
+        if node.prompt and not node.say and not (node.id == agent.call_flow.start and agent.greeting):
+            yield f"call_flow.nodes[{at}].prompt", "has no say beside it: what is said when the model is away"
+    for field, item in _transitions(agent):
+        for keyword in item.when.keywords or ():
+            if not words(keyword):
+                yield f"{field}.when.keywords", f"{keyword!r} holds no word, and is never heard"
     start = agent.node(agent.call_flow.start)
     if start and start.listens and not (agent.greeting or start.say or start.prompt):
         yield "greeting", "is missing, and the start node says nothing: the caller hears silence"

@@ -13,7 +13,9 @@ class AgentModel(BaseModel):
     """What every part of an agent file keeps to: no unknown fields, no guessing at types."""
 
     # strict: "320" is not a number and 1 is not true; a typing slip is told, not guessed at.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False
+    )
 
 
 def _check_text(text: str) -> str:

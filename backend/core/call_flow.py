@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -10,13 +9,12 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from backend.core.agent_fields import AgentModel, HttpUrl, NodeId, Text, Texts, VariableName
 from backend.core.answers import AnswerType
 from backend.core.matching import KeyPattern
+from backend.core.patterns import pattern_problem
 
 
 def _check_regex(pattern: str) -> str:
-    try:
-        re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
-        raise ValueError(f"is not a regular expression: {error}") from error
+    if problem := pattern_problem(pattern):
+        raise ValueError(problem)
     return pattern
 
 

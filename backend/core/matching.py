@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from backend.core.patterns import named_groups
+
 _MAX_TEXT = 1000  # characters looked at; an utterance is far shorter
 _UNITS = {
     word: number
@@ -86,9 +88,9 @@ def search(pattern: str, heard: str) -> dict[str, str] | None:
     text = tidy(heard)
     bare = " ".join(re.sub(r"[^\w\s'-]", " ", text).split())
     for candidate in (text, bare):
-        found = re.search(pattern, candidate, re.IGNORECASE)
-        if found:
-            return {name: tidy(value) for name, value in found.groupdict().items() if value}
+        found = named_groups(pattern, candidate)
+        if found is not None:
+            return {name: tidy(value) for name, value in found.items()}
     return None
 
 

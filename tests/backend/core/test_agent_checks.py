@@ -109,7 +109,7 @@ FIRST = "call_flow.nodes[0]"
             f"{FIRST}.say[0]",
             "did you mean 'name'?",
         ),
-        (agent(ask(collect={"name": "now_time"}), BYE), "call_flow", "'now_time' is built in"),
+        (agent(ask(collect={"name": "now_time"}), BYE), f"{FIRST}.collect.name", "'now_time' is built in"),
         (agent(BYE, tts_fallbacks=["elevenlabs"]), "elevenlabs_settings.voice_id", "is required"),
         (agent(BYE, language="de-DE"), "stt.provider", "'local' hears English only"),
         (
@@ -222,7 +222,12 @@ def test_what_cannot_be_done_yet_is_said(changes: dict[str, Any], word: str) -> 
 
 def test_actions_ask_for_nothing_unsupported() -> None:
     actions = [{"type": "webhook", "url": "http://x.y"}, {"type": "record"}, HANGUP]
-    assert unsupported(parsed(agent(BYE | {"actions": actions}, recording={"enabled": True}, voicemail={"detect": True}))) == []
+    assert (
+        unsupported(
+            parsed(agent(BYE | {"actions": actions}, recording={"enabled": True}, voicemail={"detect": True}))
+        )
+        == []
+    )
 
 
 def test_an_agent_that_thinks_asks_for_nothing_unsupported() -> None:
