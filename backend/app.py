@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from backend import __version__
 from backend.calls.ears_board import EarsBoard
@@ -149,6 +150,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
         toolbox=thinking.toolbox,
         llm_answered=metrics.llm_answered,
         webhook=thinking.webhook,
+        prices=parse_prices(settings.prices_usd),
         judge_melody=melody_judge(settings, stack),
     )
     manager = CallManager(parts, carrier, agents, from_number=settings.telnyx_from_number)
@@ -156,7 +158,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     for work, name in ((preparer.run(), "prompts"), (_keep_fresh(agents, preparer), "agents")):
         stack.push_async_callback(_cancel, asyncio.create_task(work, name=name))
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Voice agent",
         version=__version__,
         docs_url="/docs",

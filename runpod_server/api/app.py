@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -42,7 +43,8 @@ def max_socket_message_bytes(service: Service) -> int:
 
 def create_api(service: Service, connections: Connections, store: AudioStore) -> ASGIApp:
     """The application uvicorn runs."""
-    api = FastAPI(title="Speech server", version=package_version(), description=_ABOUT, redoc_url=None)
+    # Its documentation page brings its own scripts: a pod's network, or a browser's, may reach no CDN.
+    api = FastAPIOffline(title="Speech server", version=package_version(), description=_ABOUT, redoc_url=None)
     api.include_router(health_router(service))
     api.include_router(rest_router(service, store))
     api.include_router(openai_router(service))

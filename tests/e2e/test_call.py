@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -99,6 +100,13 @@ async def test_calls_in_both_directions_and_both_codecs_at_once(stack: Stack) ->
     assert outbound.result().call["direction"] == "outbound"
     assert all(answer.line_ms > 0 for answer in (*inbound_report.answers, *outbound_report.answers))
     await nothing_lives(stack)
+
+
+async def test_the_api_s_page_needs_no_other_server(stack: Stack) -> None:
+    parts = re.findall(r'(?:src|href)="([^"]+)"', (await stack.backend.get("/docs")).text)
+    assert len(parts) >= 3
+    for part in parts:
+        assert (await stack.backend.get(part)).status_code == 200, part
 
 
 async def test_an_interrupted_agent_falls_silent_and_only_what_was_heard_is_kept(stack: Stack) -> None:

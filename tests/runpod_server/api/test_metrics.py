@@ -36,7 +36,12 @@ async def test_figures_of_what_happened(start, heard) -> None:
 
 async def test_docs_show_every_http_endpoint(server) -> None:
     async with server.client() as http:
-        assert "swagger" in (await http.get("/docs")).text.lower()
+        page = (await http.get("/docs")).text
+        assert "swagger" in page.lower()
+        parts = re.findall(r'(?:src|href)="([^"]+)"', page)
+        assert len(parts) >= 3
+        for part in parts:  # by this server, all of them: a CDN may be out of reach
+            assert (await http.get(part)).status_code == 200, part
         paths = (await http.get("/openapi.json")).json()["paths"]
     assert {"/generate", "/health", "/metrics", "/v1/audio/speech", "/v1/models", "/v1/audio/voices"} <= set(
         paths
