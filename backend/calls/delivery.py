@@ -121,7 +121,10 @@ class Delivery:
             if (sound := self._sound(event, interruptible)) is not None and await self._speaker.hold():
                 held = sound
                 continue
-            if isinstance(event, TurnEnded) and self._goes_on(event, replaces=asks and interruptible):
+            if isinstance(event, TurnEnded) and is_hello(event.text):
+                self.waiting.asked.set()
+            replaces = asks and interruptible and held is None
+            if isinstance(event, TurnEnded) and self._goes_on(event, replaces=replaces):
                 await self._speaker.interrupt()
                 return event
             if isinstance(event, TurnEnded) and held is not None:
@@ -158,7 +161,6 @@ class Delivery:
         if not (replaces and ended.text) or self._speaker.speaking:
             return False
         if is_hello(ended.text):
-            self.waiting.asked.set()
             return False
         # "Okay" to our "one moment, please" is no reason to give up what the moment is for.
         spoke_ms = ended.speech_ended_ms - ended.started_ms

@@ -144,6 +144,23 @@ async def test_barge_in_cancels_the_request_and_only_what_was_heard_is_known() -
     assert known == ([f"{heard} —"] if heard else [])
 
 
+async def test_words_over_what_was_said_for_the_next_node_belong_there() -> None:
+    long = "One two three four five six seven."
+    model = ScriptedModel(HELLO, [f"{long} ", go("wants to book")], ["Friday it is."])
+    async with talk(HELP, ScriptedRoute({long: Script([tone(3_000)])}), model=model) as call:
+        await call.heard("help?")
+        before_ms = call.line.audio_ms
+        call.words("I need an appointment.")
+        await until(lambda: call.line.audio_ms >= before_ms + 900, "some of it")
+        await asyncio.wait([call.result], timeout=0.3)
+        at_ms = now_ms()
+        call.tell(SpeechStarted(at_ms), BargeIn(at_ms))
+        await until(lambda: "clear" in call.line.kinds, "silence")
+        call.tell(TurnEnded("On Friday.", at_ms, now_ms(), now_ms(), 100))
+        await call.heard("Friday it is.")
+        assert call.flow.node_id == "book"
+
+
 async def test_more_words_before_the_answer_begins_are_answered_together() -> None:
     never = asyncio.Event()
     model = ScriptedModel(HELLO, [never], ["Both, yes."])
