@@ -51,7 +51,7 @@ class OpenAiTranscriber:
         if language:
             self._fields["language"] = language.partition("-")[0]
         if key_terms:
-            self._fields["prompt"] = ", ".join(key_terms)[:_MAX_PROMPT_CHARS]
+            self._fields["prompt"] = _hint(key_terms)
 
     async def transcribe(self, pcm16_8k: bytes) -> str:
         """Words of one utterance; "" for none, or for less than a tenth of a second. Raises HearingError."""
@@ -92,6 +92,8 @@ class OpenAiTranscriber:
     def _refused(self, status: int, body: bytes) -> HearingError:
         said, code = _said(body)
         reason = _STATUSES.get(status, "generation_failed" if status >= 500 else "bad_request")
+        if status < 400:
+            reason = "protocol"  # what answers there is something else, such as a login page's redirect
         if code == "insufficient_quota":
             reason = "quota"
         return self._error(reason, f"HTTP {status}: {said}")
@@ -100,6 +102,16 @@ class OpenAiTranscriber:
         host = urlsplit(self._url).netloc.rpartition("@")[2]
         what = without_key(what, self._key)
         return HearingError(f"speech-to-text at {host}: {what}", route=self.name, reason=reason)
+
+
+def _hint(key_terms: Sequence[str]) -> str:
+    """As many of them as fit, each whole: half a name would be a wrong one."""
+    hint = ""
+    for term in key_terms:
+        longer = f"{hint}, {term}" if hint else term
+        if len(longer) <= _MAX_PROMPT_CHARS:
+            hint = longer
+    return hint
 
 
 def wav(pcm16_8k: bytes) -> bytes:

@@ -63,12 +63,14 @@ class TelnyxTranscriber:
         self._alive = False  # it told something since it was last silent
         self._news = asyncio.Event()
         self._listening = self._closed = False
+        self._starting = asyncio.Lock()
 
     async def connect(self) -> None:
         """Have the carrier listen, unless it does. Raises HearingError."""
-        if not self._listening:
-            await self._start()
-            self._listening = True
+        async with self._starting:
+            if not self._listening:
+                await self._start()
+                self._listening = True
 
     def hear(self, pcm16_8k: bytes, *, begins: bool) -> None:
         """The carrier hears the line itself; only where a turn begins is of interest."""
@@ -97,8 +99,10 @@ class TelnyxTranscriber:
         "" when a carrier that does listen tells of none. Raises HearingError.
         """
         if not self._listening:
-            what = "Telnyx: the carrier is not listening to this call"
-            raise HearingError(what, route=self.name, reason="not_ready")
+            # It did not when the call began: perhaps from the next words on. No other call suffers for it.
+            await self.connect()
+            what = "Telnyx: the carrier begins to listen to this call only now"
+            raise HearingError(what, route=self.name, reason="bad_request")
         turn, asked_s = self._turn, self._clock()
         patient_until_s = asked_s + self._patience_s
         while not self._closed:

@@ -69,6 +69,7 @@ async def test_next_to_nothing_is_not_uploaded(http: httpx.AsyncClient) -> None:
         (401, "unauthorized"),
         (403, "unauthorized"),
         (404, "protocol"),
+        (302, "protocol"),
         (429, "rate_limited"),
         ((429, {"error": {"message": "You exceeded your quota.", "code": "insufficient_quota"}}), "quota"),
         (400, "bad_request"),
@@ -115,3 +116,14 @@ async def test_a_server_that_says_nothing_is_left_at_once_when_cancelled(http: h
             await asking
         async with asyncio.timeout(5):
             await server.gone.wait()
+
+
+async def test_names_that_do_not_fit_are_left_out_whole() -> None:
+    terms = [f"Kowalski{number:04} and Sons" for number in range(100)]
+    async with transcription_server() as server, make_client() as http:
+        server.fault = 401
+        with pytest.raises(HearingError):
+            await OpenAiTranscriber(server.url, http=http, key_terms=terms).transcribe(bytes(16_000))
+    named = server.asked[0]["prompt"].split(", ")
+    assert 20 < len(named) < 30
+    assert set(named) <= set(terms)

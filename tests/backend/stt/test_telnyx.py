@@ -15,7 +15,7 @@ from backend.stt.telnyx import TelnyxTranscriber
 class Line:
     """A carrier that listens, on a clock that is moved."""
 
-    def __init__(self, *, refuses: bool = False, patience_s: float = 30.0, **options: Any) -> None:
+    def __init__(self, *, refuses: bool | int = False, patience_s: float = 30.0, **options: Any) -> None:
         self.started = 0
         self.now_s = 100.0
         self._refuses = refuses
@@ -23,7 +23,7 @@ class Line:
 
     async def _start(self) -> None:
         self.started += 1
-        if self._refuses:
+        if self._refuses is True or self.started <= self._refuses:
             raise HearingError("no", route="telnyx", reason="unauthorized")
 
     async def turn(self) -> None:
@@ -149,7 +149,8 @@ async def test_a_carrier_that_refuses_does_not_listen() -> None:
     assert raised.value.reason == "unauthorized"
     with pytest.raises(HearingError) as raised:
         await line.ears.transcribe(bytes(16_000))
-    assert raised.value.reason == "not_ready"
+    assert raised.value.reason == "unauthorized"
+    assert line.started == 2, "asked again"
 
 
 async def test_closing_ends_the_wait() -> None:
@@ -206,3 +207,38 @@ async def test_the_same_words_told_twice_are_said_once() -> None:
     for _ in range(3):
         line.ears.told("A table.", final=True, at="2026-01-01T00:00:01Z")
     assert await answer(asking) == "A table."
+
+
+async def test_a_carrier_that_refused_at_first_is_asked_again_with_the_next_words() -> None:
+    line = Line(refuses=1)
+    with pytest.raises(HearingError):
+        await line.ears.connect()
+    line.ears.hear(bytes(320), begins=True)
+    with pytest.raises(HearingError) as raised:
+        await line.ears.transcribe(bytes(16_000))
+    assert raised.value.reason == "bad_request", "no other call goes without it for that"
+    await line.turn()
+    asking = await line.ask()
+    line.ears.told("Hello again.", final=True)
+    assert await answer(asking) == "Hello again."
+    assert line.started == 2
+
+
+async def test_words_said_while_the_carrier_is_still_being_asked_do_not_ask_it_twice() -> None:
+    gate, started = asyncio.Event(), 0
+
+    async def start() -> None:
+        nonlocal started
+        started += 1
+        await gate.wait()
+
+    ears = TelnyxTranscriber(start, patience_s=30.0)
+    connecting = asyncio.create_task(ears.connect())
+    ears.hear(bytes(320), begins=True)
+    asking = asyncio.create_task(ears.transcribe(bytes(16_000)))
+    assert await pending(asking)
+    gate.set()
+    await connecting
+    with pytest.raises(HearingError):
+        await answer(asking)
+    assert started == 1
