@@ -50,15 +50,29 @@ def _page(results: Sequence[SuiteResult], body: str) -> str:
         f'<header><p class="verdict {"ok" if good else "bad"}">{"Passed" if good else "Failed"}</p>'
         f"<h1>{passed} of {len(cases)} cases pass</h1>"
         f"<p>{'Real audio through the whole system' if mode == 'audio' else 'In writing, without sound'} · "
-        f"{seconds / 60:.0f} minutes of calls · {made}</p></header>"
+        f"{seconds / 60:.0f} minutes of calls · {made}</p>{_failed(results)}</header>"
         f"{body}<footer>voice-agent eval</footer></main></body></html>\n"
     )
 
 
+def _failed(results: Sequence[SuiteResult]) -> str:
+    """Links to what did not pass, so that nobody has to look for it."""
+    links = [
+        f'<a href="#{_name(number, case)}">{escape(case.case.id)}</a>'
+        for number, result in enumerate(results)
+        for case in result.cases
+        if not case.passed
+    ]
+    return f"<p>Did not pass: {', '.join(links)}</p>" if links else ""
+
+
+def _name(number: int, case: CaseResult) -> str:
+    """Of the case on the page and of its files; `number`: its suite's."""
+    return f"{number}-{_slug(case.case.id)}"
+
+
 def _suite(result: SuiteResult, number: int, folder: Path) -> str:
-    rows = "".join(
-        _case(case, f"{number}-{_slug(case.case.id)}", result.passed, folder) for case in result.cases
-    )
+    rows = "".join(_case(case, _name(number, case), result.passed, folder) for case in result.cases)
     must = f"{100 * result.share:.0f} % pass, must be {100 * result.suite.pass_rate:.0f} %"
     left_out = "" if result.complete else ' · <b class="bad">interrupted: not every case was run</b>'
     about = f"<p>{escape(result.suite.description)}</p>" if result.suite.description else ""

@@ -50,7 +50,8 @@ def _count(element: xml.Element) -> None:
     cases = element.findall(".//testcase")
     element.set("tests", str(len(cases)))
     for kind, name in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
-        element.set(name, str(len(element.findall(f".//{kind}"))))
+        if element.tag == "testsuite" or kind != "skipped":  # Jenkins refuses it at the root
+            element.set(name, str(len(element.findall(f".//{kind}"))))
     element.set("time", f"{sum(float(case.get('time', '0')) for case in cases):.3f}")
 
 
