@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 from backend.calls.ledger import Ledger, now
 from backend.calls.leg import CarrierLeg
@@ -71,7 +72,8 @@ class FlowActions:
         """Pass on what is known now; the call goes on meanwhile."""
         send, record = self._webhook, self._ledger.record
         if send is None or self._webhooks >= _MAX_WEBHOOKS:
-            log.error("call %s: webhook not sent: %s", record.id, url)
+            host = urlsplit(url).hostname  # the rest of an address may be a secret
+            log.error("call %s: webhook not sent: to %s", record.id, host)
             return
         data = {
             "event": "node",

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import pytest
+
 from backend.calls.flow_actions import NOT_CONNECTED, FlowActions
 from backend.calls.ledger import Ledger
 from backend.calls.leg import CarrierLeg
@@ -69,14 +71,17 @@ async def test_only_a_transfer_that_fails_is_told_to_the_caller() -> None:
     assert (world.actions.handed_over, world.handed_over) == (False, 0)
 
 
-async def test_webhooks_are_sent_beside_the_call_and_bounded() -> None:
+async def test_webhooks_are_sent_beside_the_call_and_bounded(caplog: pytest.LogCaptureFixture) -> None:
     async with asyncio.TaskGroup() as tasks:
         world = World(tasks)
         for _ in range(9):
-            await world.actions.perform(CallWebhook("https://crm.example/hook"), "menu", {"name": "Ann"})
+            await world.actions.perform(
+                CallWebhook("https://crm.example/hook/s3cr3t"), "menu", {"name": "Ann"}
+            )
         await until(lambda: len(world.sent) == 8)
         world.gate.set()
     assert len(world.sent) == 8
     url, data = world.sent[0]
-    assert url == "https://crm.example/hook"
+    assert url == "https://crm.example/hook/s3cr3t"
+    assert "not sent: to crm.example" in caplog.text and "s3cr3t" not in caplog.text
     assert (data["node_id"], data["call_id"], data["variables"]) == ("menu", "call_1", {"name": "Ann"})
