@@ -216,11 +216,15 @@ class _Teller:
 def _conclude(console: Console, results: Sequence[SuiteResult]) -> None:
     console.print()
     for result in results:
+        if not result.cases:
+            console.print(f"[bold red]✗[/] [bold]{escape(result.suite.name)}[/]: no case was run")
+            continue
         held = Counter(case.passed for case in result.cases)
         mark = "[bold green]✓[/]" if result.passed else "[bold red]✗[/]"
         share = f"{held[True]} of {len(result.cases)} cases pass ({100 * result.share:.0f} %"
         limit = f", must be {100 * result.suite.pass_rate:.0f} %)"
-        console.print(f"{mark} [bold]{escape(result.suite.name)}[/]: {share}{limit}")
+        cut = "" if result.complete else ", not all were run"
+        console.print(f"{mark} [bold]{escape(result.suite.name)}[/]: {share}{limit}{cut}")
 
 
 def _must_be_writable(options: EvalOptions) -> None:
