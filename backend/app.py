@@ -23,8 +23,8 @@ from backend.calls.ports import CallParts, MelodyJudge, Transcriber, VoiceDetect
 from backend.calls.prepare import Preparer
 from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
-from backend.core.agent_checks import unsupported
 from backend.core.agent_secrets import unset_secrets
+from backend.core.cost import parse_prices
 from backend.core.urls import websocket_url
 from backend.errors import ConfigError
 from backend.hearing_routes import HearingRoutes
@@ -266,8 +266,6 @@ def _say_what_is_missing(
     for sentence in missing(settings):
         log.warning(sentence)
     for agent in agents.all():
-        for sentence in unsupported(agent):
-            log.warning("agent %s: %s", agent.id, sentence)
         routes.plans_ahead(agent)  # says which routes it goes without
         hearing.plans(agent)  # likewise
 

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     smart_turn_model: Path | None = Field(
         None, description="A Smart Turn 3 model (ONNX) with a say in whether the caller is done."
     )
+    prices_usd: str = Field(
+        "", description="What calls are reckoned to cost, where it is not the list price: a JSON object."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")

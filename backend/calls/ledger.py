@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from backend.calls.ports import Observer, Store
+from backend.calls.ports import Clock, Observer, Store
 from backend.calls.recorder import TurnRecorder
-from backend.core.records import CallRecord
+from backend.core.cost import Meter, Prices
+from backend.core.records import CallRecord, TurnRecord
 from backend.errors import StorageError
 
 log = logging.getLogger(__name__)
 
+_LIST_PRICES = Prices()
 _STORE_TRIES = 4
 _TURNS_S = 5.0
 
@@ -22,9 +24,19 @@ _TURNS_S = 5.0
 class Ledger:
     """One call's. `turns` takes its turns, and is run by whoever owns the call's tasks."""
 
-    def __init__(self, record: CallRecord, store: Store, observer: Observer) -> None:
-        self.record = record
-        self.turns = TurnRecorder(store, record.id, on_turn=observer.turn_answered)
+    def __init__(
+        self,
+        record: CallRecord,
+        store: Store,
+        observer: Observer,
+        *,
+        prices: Prices = _LIST_PRICES,
+        clock: Clock = lambda: 0.0,
+    ) -> None:
+        self.record, self.clock = record, clock
+        self.meter = Meter(prices, outbound=record.direction == "outbound")
+        """What the call costs, by `clock`."""
+        self.turns = TurnRecorder(store, record.id, on_turn=self._agent_spoke)
         self.error: str | None = None
         """What went wrong, for the record; stored with the end."""
         self.stored = True
@@ -50,7 +62,7 @@ class Ledger:
 
     async def store_the_end(self, variables: Mapping[str, str]) -> None:
         """Everything once more, so that whatever the database missed meanwhile is put right."""
-        ended = self.record
+        ended, estimated_usd = self.record, self.meter.usd(self.clock())
         for attempt in range(_STORE_TRIES):
             if await self.update(
                 state=ended.state,
@@ -63,6 +75,7 @@ class Ledger:
                 hangup_source=ended.hangup_source,
                 answered_by=ended.answered_by,
                 voicemail=ended.voicemail,
+                estimated_usd=estimated_usd,
                 error=self.error,
                 variables=dict(variables),
             ):
@@ -75,6 +88,11 @@ class Ledger:
                 await self.turns.flush()
         except TimeoutError:
             log.error("call %s: turns are missing from the database: it took too long", ended.id)
+
+    def _agent_spoke(self, turn: TurnRecord) -> None:
+        self._observer.turn_answered(turn.timings)
+        for part in turn.spoken:
+            self.meter.spoke(part.route, len(part.text))
 
 
 def now() -> datetime:

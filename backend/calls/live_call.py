@@ -41,7 +41,7 @@ class LiveCall:
     def __init__(self, record: CallRecord, agent: Agent, variables: dict[str, str], parts: CallParts) -> None:
         self.agent, self._parts = agent, parts
         self.machine = CallMachine(record.direction)
-        self.ledger = Ledger(record, parts.store, parts.observer)
+        self.ledger = Ledger(record, parts.store, parts.observer, prices=parts.prices, clock=parts.clock)
         self.leg = CarrierLeg(parts.carrier, self.ledger)
         self._variables = variables
         self._inbox: asyncio.Queue[Callable[[], list[Command]]] = asyncio.Queue(_MAX_INBOX)
@@ -173,8 +173,8 @@ class LiveCall:
                 case commands.StartStreaming():
                     answered_at = self.record.answered_at or now()
                     await self._command("start streaming", self._start_streaming)
-                    if self.record.answered_at is None and self.agent.recording.enabled:
-                        self._record()
+                    if self.record.answered_at is None:
+                        self._picked_up()
                     await self.ledger.update(state="answered", answered_at=answered_at)
                 case commands.HangUp(reason):
                     log.info("call %s: hanging up: %s", self.record.id, reason)
@@ -206,9 +206,12 @@ class LiveCall:
         token, auth_token = self._line.new_tokens()
         await self.leg.start_streaming(f"{self._parts.media_url}/{token}", auth_token)
 
-    def _record(self) -> None:
-        assert self._tape is not None
-        self._tape.switch(True)
+    def _picked_up(self) -> None:
+        asked = self.record.direction == "outbound" and self.who_answered.detection is not None
+        self.ledger.meter.answered(self.ledger.clock(), detection=asked)
+        if self.agent.recording.enabled:
+            assert self._tape is not None
+            self._tape.switch(True)
 
     async def _store_the_end(self) -> None:
         if not self.machine.over:
@@ -218,6 +221,7 @@ class LiveCall:
         await self.ledger.store_the_end(self._talk.variables if self._talk is not None else self._variables)
 
     def _handed_over(self) -> None:
+        self.ledger.meter.transferred()
         self.tell(self.machine.handed_over)
 
     def _talk_over(self, reason: str) -> None:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from backend.calls import recordings
+from backend.calls import aftermath
 from backend.calls.live_call import LiveCall
 from backend.calls.ports import CallParts, Carrier, MediaSocket
 from backend.core import voicemail
@@ -126,8 +126,8 @@ class CallManager:
         if event.event_type == "call.initiated" and event.payload.get("direction") == "incoming":
             self._spawn(self._offered(event), "offered call")
             return True
-        if event.event_type in (recordings.SAVED, recordings.FAILED):
-            self._spawn(recordings.keep_recording(self._parts.store, event), "recording")
+        if event.event_type in aftermath.EVENTS:
+            self._spawn(aftermath.keep(self._parts.store, event), event.event_type)
             return True
         call = self._find_for(event)
         if call is not None:

@@ -8,6 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
+from backend.core.cost import Prices
 from backend.core.health import RouteKey
 from backend.core.hearing import CarrierHearing, EarKey
 from backend.core.llm import LlmEvent, Message, ToolCall, ToolSpec
@@ -312,6 +313,8 @@ class CallParts:
     """An agent's tools for one call, whose variables are read as they are at the time."""
     llm_answered: Callable[[LlmOutcome, int, int], None] = _nobody_counts
     """Told of each answer: what became of it, prompt and completion tokens."""
+    prices: Prices = Prices()
+    """What a call is reckoned to cost by."""
     webhook: SendWebhook | None = None
     """Tells another system; None: webhooks are not sent."""
     judge_melody: MelodyJudge | None = None

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from backend.calls.ports import Store
-from backend.core.records import CallRecording, ToolUse, TurnRecord, TurnTimings
+from backend.core.records import CallRecording, ToolUse, TurnRecord
 from backend.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -24,9 +24,9 @@ class TurnRecorder:
     """
 
     def __init__(
-        self, store: Store, call_id: str, on_turn: Callable[[TurnTimings], None] | None = None
+        self, store: Store, call_id: str, on_turn: Callable[[TurnRecord], None] | None = None
     ) -> None:
-        """`on_turn` is told the timings of each turn of the agent's."""
+        """`on_turn` is told of each turn of the agent's."""
         self._store, self._call_id, self._on_turn = store, call_id, on_turn
         self._queue: asyncio.Queue[_Item] = asyncio.Queue(_MAX_WAITING)
         self.count = 0
@@ -36,7 +36,7 @@ class TurnRecorder:
         """Keep a turn; returns at once."""
         self.count = max(self.count, turn.index + 1)
         if self._on_turn is not None and turn.role == "agent":
-            self._on_turn(turn.timings)
+            self._on_turn(turn)
         self._put(turn)
 
     def add_tool(self, tool: ToolUse) -> None:

@@ -18,7 +18,7 @@ from backend.calls.flow_actions import FlowActions
 from backend.calls.ledger import Ledger
 from backend.calls.leg import SEND_CODEC
 from backend.calls.listener import Listener, OwnVoice
-from backend.calls.ports import CallParts, StreamingTranscriber
+from backend.calls.ports import CallParts, LlmOutcome, StreamingTranscriber
 from backend.calls.speaker import Speaker
 from backend.calls.thinker import Thinker
 from backend.calls.tool_log import LoggedToolbox
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _LAST_WORDS_S = 4.0
 _GOODBYE_S = 20.0
+_LOOK_S = 0.5  # how often a budget is looked at
 # Silence after which the words so far are recognised, where an answer can be begun with them: the first
 # silent window. Each time costs some 100 ms of the recogniser; of 137 synthesised sentences 6 were paused in,
 # 4 at 72 ms, and as many words misheard.
@@ -63,6 +64,7 @@ class Talk:
         self._agent, self._ledger, self._actions = agent, ledger, actions
         self._equipment, self._on_over, self._tasks = equipment, on_over, tasks
         self._silent = silent
+        self._llm_answered = parts.llm_answered
         zero_ms = parts.clock()
 
         def clock() -> float:
@@ -96,7 +98,7 @@ class Talk:
             logged = toolbox and LoggedToolbox(
                 toolbox, ledger.turns, clock=clock, node_id=lambda: self._flow.node_id
             )
-            self._thinker = Thinker(agent, model, logged, count=parts.llm_answered)
+            self._thinker = Thinker(agent, model, logged, count=self._thought)
         self._conversation = Conversation(
             flow=self._flow,
             speaker=self._speaker,
@@ -191,12 +193,18 @@ class Talk:
 
     async def _converse(self, conversation: Conversation) -> None:
         sender = asyncio.create_task(self._speaker.run(), name="playout")
-        longest_s = self._agent.limits.max_call_seconds
+        limits = self._agent.limits
+        reason = f"the call reached its limit of {limits.max_call_seconds} s"
         try:
-            async with asyncio.timeout(longest_s):
-                reason = await conversation.run()
+            async with asyncio.timeout(limits.max_call_seconds) as limit:
+                purse = asyncio.create_task(self._watch_budget(limit), name="budget")
+                try:
+                    reason = await conversation.run()
+                finally:
+                    purse.cancel()
         except TimeoutError:
-            reason = f"the call reached its limit of {longest_s} s"
+            if self._over_budget():
+                reason = f"the call has cost its {limits.budget_usd} dollars"
             await self._say_goodbye(conversation)
         except (SpeechError, FlowError) as error:
             log.error("call %s: %s", self._call_id, error)
@@ -214,6 +222,22 @@ class Talk:
             await asyncio.wait([sender])
         if not self._actions.handed_over:
             self._on_over(reason)
+
+    def _over_budget(self) -> bool:
+        budget_usd, spent_usd = self._agent.limits.budget_usd, self._ledger.meter.usd(self._ledger.clock())
+        return budget_usd is not None and spent_usd is not None and spent_usd >= budget_usd
+
+    async def _watch_budget(self, limit: asyncio.Timeout) -> None:
+        """End the talk as its longest time does."""
+        if self._agent.limits.budget_usd is None:
+            return
+        while not self._over_budget():  # noqa: ASYNC110 - money runs with the clock; nobody tells
+            await asyncio.sleep(_LOOK_S)
+        limit.reschedule(asyncio.get_running_loop().time())
+
+    def _thought(self, outcome: LlmOutcome, prompt_tokens: int, completion_tokens: int) -> None:
+        self._ledger.meter.thought(prompt_tokens, completion_tokens)
+        self._llm_answered(outcome, prompt_tokens, completion_tokens)
 
     async def _say_goodbye(self, conversation: Conversation) -> None:
         goodbye = render(self._agent.limits.goodbye, self.variables)

@@ -1,6 +1,6 @@
 """A call's recording by the carrier: switched on and off beside the talk, which never waits for it.
 
-What becomes of a recording is told by the carrier, mostly when the call is over: see `recordings`.
+What becomes of a recording is told by the carrier, mostly when the call is over: see `aftermath`.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Tape:
             self._ledger.turns.add_recording(begun)
             try:
                 await self._leg.start_recording(self._how)
+                self._ledger.meter.recording(True, self._ledger.clock())
             except CarrierError as error:
                 self._on = False
                 problem = f"the carrier did not record: {error}"
@@ -62,6 +63,7 @@ class Tape:
         async with self._turnstile:
             try:
                 await self._leg.stop_recording()
+                self._ledger.meter.recording(False, self._ledger.clock())
             except CarrierError as error:
                 # It goes on to the end of the call then: more is on tape than was wanted.
                 log.error("call %s: the recording does not stop: %s", self._ledger.record.id, error)

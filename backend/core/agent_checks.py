@@ -1,4 +1,4 @@
-"""What is wrong with an agent, or odd, when its fields are seen together; and what cannot be done yet.
+"""What is wrong with an agent, or odd, when its fields are seen together.
 
 Every problem names its field and what to do. Refuses to know about JSON and files.
 """
@@ -306,14 +306,3 @@ def nearest(name: str, known: Collection[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(sorted(known))}" if known else ""
-
-
-# --- what this version cannot do yet -----------------------------------------------------------------
-
-
-def unsupported(agent: Agent) -> list[str]:
-    """What the agent asks for that this version can read but not carry out yet, a sentence each."""
-    asks = {
-        "limits.budget_usd": agent.limits.budget_usd is not None,
-    }
-    return [f"not carried out by this version: {ask}." for ask, asked in asks.items() if asked]

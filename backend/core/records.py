@@ -126,6 +126,9 @@ class CallRecord:
     idempotency_key: str | None = None
     answered_by: AnsweredBy | None = None
     voicemail: Voicemail | None = None
+    estimated_usd: float | None = None
+    billed_usd: float | None = None
+    billed_parts: Mapping[str, float] | None = None
     turns: tuple[TurnRecord, ...] = ()
     tools: tuple[ToolUse, ...] = ()
     recordings: tuple[CallRecording, ...] = ()

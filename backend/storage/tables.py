@@ -31,7 +31,7 @@ from sqlalchemy import (
 from backend.core.records import CallRecord, CallRecording, SpokenBy, ToolUse, TurnRecord, TurnTimings
 
 # Raise it with every change of a table, and say in UPGRADES how an older database becomes one of it.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 # Version → the commands that make a database of it one of the next version, in SQLite and PostgreSQL alike.
 # Tables that are new are made before, as in a new database.
@@ -45,6 +45,11 @@ UPGRADES: Mapping[int, tuple[str, ...]] = {
     4: (
         "ALTER TABLE calls ADD COLUMN answered_by VARCHAR(16)",
         "ALTER TABLE calls ADD COLUMN voicemail VARCHAR(16)",
+    ),
+    5: (
+        "ALTER TABLE calls ADD COLUMN estimated_usd FLOAT",
+        "ALTER TABLE calls ADD COLUMN billed_usd FLOAT",
+        "ALTER TABLE calls ADD COLUMN billed_parts JSON",
     ),
 }
 
@@ -100,6 +105,9 @@ calls = Table(
     Column("idempotency_key", String(255), unique=True),
     Column("answered_by", String(16)),
     Column("voicemail", String(16)),
+    Column("estimated_usd", Float),
+    Column("billed_usd", Float),
+    Column("billed_parts", JSON),
     Index("calls_by_time", "created_at", "id"),
     Index("calls_by_agent", "agent_id", "created_at"),
     Index("calls_by_state", "state", "created_at"),

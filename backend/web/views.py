@@ -85,6 +85,14 @@ class RecordingView(BaseModel):
     problem: str | None
 
 
+class CostView(BaseModel):
+    """What the call costs, US dollars."""
+
+    estimated_usd: float | None = Field(description="From list prices, once it is over; null: not answered.")
+    billed_usd: float | None = Field(description="By Telnyx, once it tells.")
+    billed_parts: dict[str, float] | None
+
+
 class CallSummary(BaseModel):
     """One call."""
 
@@ -106,6 +114,7 @@ class CallSummary(BaseModel):
     hangup_source: str | None
     answered_by: AnsweredBy | None = Field(description="Who picked up, where Telnyx was asked to find out.")
     voicemail: Voicemail | None = Field(description="What became of the message for an answering machine.")
+    cost: CostView
     error: str | None = Field(description="Why the call failed, as a sentence.")
     variables: dict[str, str]
 
@@ -152,7 +161,7 @@ def turn_view(turn: TurnRecord) -> TurnView:
     return TurnView.model_validate({**dataclasses.asdict(turn), "response_ms": response_ms})
 
 
-_APART = ("turns", "tools", "recordings", "call_leg_id", "variables")
+_APART = ("turns", "tools", "recordings", "call_leg_id", "variables", *CostView.model_fields)
 
 
 def _values(call: CallRecord) -> dict[str, object]:
@@ -161,4 +170,5 @@ def _values(call: CallRecord) -> dict[str, object]:
     duration_s = None
     if call.answered_at is not None and call.ended_at is not None:
         duration_s = (call.ended_at - call.answered_at).total_seconds()
-    return {**values, "variables": dict(call.variables), "duration_s": duration_s}
+    cost = {name: getattr(call, name) for name in CostView.model_fields}
+    return {**values, "variables": dict(call.variables), "duration_s": duration_s, "cost": cost}

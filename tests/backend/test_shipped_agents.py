@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from backend.core.agent import Agent
-from backend.core.agent_checks import unsupported
 from backend.core.flow import Flow
 from backend.core.steps import Hangup, Step, Transfer
 from backend.storage.agent_files import AgentFiles
@@ -45,10 +45,9 @@ def spoken(flow: Flow, *said: str) -> Step:
     return step
 
 
-def test_they_are_sound_and_can_be_carried_out(files: AgentFiles) -> None:
+def test_they_are_sound(files: AgentFiles) -> None:
     assert files.problems == [] and files.warnings == []
     assert {agent.id for agent in files.all()} == {"8015d274-4291-432a-acba-fcac59fac97b", "reminder"}
-    assert [unsupported(agent) for agent in files.all()] == [[], []]
 
 
 def test_the_front_desk_answers_its_number(files: AgentFiles, desk: Agent) -> None:
@@ -131,6 +130,7 @@ VISIT = {"name": "Sarah Miller", "appointment_day": "Tuesday", "appointment_time
         (("Speaking.", "I need to reschedule.", "Friday would be better."), "moved"),
         (("Yes.", "No, I can't come.", "Can we do Wednesday?"), "moved"),
         (("Yes.", "2", "Monday."), "moved"),
+        (("Yes.", "2", "Purple.", "The third of March."), "moved"),
         (("No, wrong number.",), "wrong_person"),
         (("Please leave a message after the tone.",), "leave_message"),
     ],
@@ -138,7 +138,7 @@ VISIT = {"name": "Sarah Miller", "appointment_day": "Tuesday", "appointment_time
 def test_the_reminder(files: AgentFiles, said: tuple[str, ...], end: str) -> None:
     agent = files.get("reminder")
     assert agent
-    last = spoken(Flow(agent, VISIT), *said)
+    last = spoken(Flow(agent, VISIT, today=date(2026, 11, 21)), *said)
     assert last.node_id == end and last.actions == (Hangup(),)
     assert "{" not in "".join(last.say)
 
@@ -152,3 +152,30 @@ def test_the_reminder_leaves_its_message_when_nobody_speaks(files: AgentFiles) -
     assert step.listen and step.listen.silence_ms
     last = flow.silence(step.listen.silence_ms)
     assert last.ends_call and "Tuesday at ten in the morning" in last.say[0]
+
+
+def test_the_reminder_answers_questions_where_there_is_a_language_model(files: AgentFiles) -> None:
+    agent = files.get("reminder")
+    assert agent and agent.llm.provider == "openai" and agent.tools
+    flow = Flow(agent, VISIT, thinks=True, today=date(2026, 11, 21))
+    assert spoken(flow, "Yes, speaking.").say[0].startswith("This is a reminder")
+    asked = flow.heard("What do I have to bring?").ask
+    assert asked is not None and asked.task is None, "what is written there is said as it is written"
+    step = flow.chose(asked.choices[0].intent, "What do I have to bring?", opened=True)
+    assert step.node_id == "question" and step.listen is not None
+    again = flow.heard("And where do I park?").ask
+    assert again is not None and "parking" in (again.task or "")
+    assert flow.heard("No, I can't come.").node_id == "new_day"
+    which = flow.heard("Is there anything free on Friday afternoon?")
+    assert which.node_id == "moved" or (which.ask is not None and which.ask.tools == ("free_times",))
+
+
+def test_the_reminder_needs_no_language_model(files: AgentFiles) -> None:
+    agent = files.get("reminder")
+    assert agent
+    assert all(node.say for node in agent.call_flow.nodes), "each node has words for when the model is away"
+    flow = Flow(agent, VISIT, thinks=True, today=date(2026, 11, 21))
+    spoken(flow, "Yes, speaking.", "What do I have to bring?")
+    assert flow.unanswered("What do I have to bring?").say[-1].endswith("say yes, or press one.")
+    flow.chose("asks something about the appointment or the clinic", "What?", opened=False)
+    assert flow.unanswered(None).say[0].startswith("I am afraid I can not answer that.")

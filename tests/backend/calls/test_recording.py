@@ -169,7 +169,7 @@ async def test_a_database_that_is_away_for_a_moment_has_it_after_all() -> None:
 async def test_addresses_are_never_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.calls.recordings._TRIES", 2)
+    monkeypatch.setattr("backend.calls.aftermath._TRIES", 2)
     caplog.set_level(logging.DEBUG)
     async with house(talker(**ALWAYS)) as h:
         h.carrier.ring(CCID)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from backend.core.agent import Agent
-from backend.core.agent_checks import captured_names, transfer_target_problem, unsupported
+from backend.core.agent_checks import captured_names, transfer_target_problem
 from backend.core.agent_text import inspect_agent
 
 BYE = {"id": "bye", "say": "Goodbye.", "actions": [{"type": "hangup"}]}
@@ -198,41 +198,6 @@ def test_a_hedge_that_never_starts_is_a_warning() -> None:
         "f: failover.hedge_ms: is never reached: first_audio_ms is 1500",
     )
     assert inspect_agent(agent(ask(), BYE, failover={"hedge_ms": 300}), file="f").warnings == ()
-
-
-def test_an_agent_with_any_voice_asks_for_nothing_unsupported() -> None:
-    assert unsupported(parsed(agent(ask(), BYE))) == []
-    voices = {"tts_provider": "elevenlabs", "elevenlabs_settings": {"voice_id": "v"}}
-    ears = {"stt": {"provider": "openai", "key_terms": ["Kowalski"], "fallbacks": ["telnyx", "elevenlabs"]}}
-    assert unsupported(parsed(agent(ask(), BYE, language="de-DE", **ears))) == []
-    fallbacks = {"use_websocket_tts": False, "tts_fallbacks": ["sesame_rest", "telnyx"]}
-    assert unsupported(parsed(agent(ask(), BYE, **voices, **fallbacks))) == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "word"),
-    [
-        ({"limits": {"budget_usd": 1.0}}, "budget_usd"),
-    ],
-)
-def test_what_cannot_be_done_yet_is_said(changes: dict[str, Any], word: str) -> None:
-    sentences = unsupported(parsed(agent(BYE, **changes)))
-    assert len(sentences) == 1 and word in sentences[0]
-
-
-def test_actions_ask_for_nothing_unsupported() -> None:
-    actions = [{"type": "webhook", "url": "http://x.y"}, {"type": "record"}, HANGUP]
-    assert (
-        unsupported(
-            parsed(agent(BYE | {"actions": actions}, recording={"enabled": True}, voicemail={"detect": True}))
-        )
-        == []
-    )
-
-
-def test_an_agent_that_thinks_asks_for_nothing_unsupported() -> None:
-    tool = {"name": "t", "description": "d", "url": "http://x.y"}
-    assert unsupported(parsed(agent(BYE, llm={"provider": "openai", "model": "m"}, tools=[tool]))) == []
 
 
 @pytest.mark.parametrize("name", ["go_to", "fill"])

@@ -410,7 +410,7 @@ async def test_tables_of_a_later_version_are_left_alone(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("UPDATE schema_version SET version = 99")
         other.commit()
-    with pytest.raises(StorageError, match="has tables of version 99; this program knows version 5"):
+    with pytest.raises(StorageError, match="has tables of version 99; this program knows version 6"):
         await CallStore.open(f"sqlite:///{path}")
 
 

@@ -185,6 +185,16 @@ async def test_who_answered_is_shown(backend, client) -> None:
     assert (shown["answered_by"], shown["voicemail"]) == ("machine", "left")
 
 
+async def test_what_a_call_costs_is_shown(backend, client) -> None:
+    await backend.store.create(call(1, estimated_usd=0.012))
+    await backend.store.update("call-1", billed_usd=0.018, billed_parts={"sip-trunking": 0.018})
+    shown = (await client.get("/api/v1/calls/call-1")).json()
+    assert shown["cost"] == {
+        "estimated_usd": 0.012, "billed_usd": 0.018, "billed_parts": {"sip-trunking": 0.018},
+    }  # fmt: skip
+    assert (await client.get("/api/v1/calls")).json()["calls"][0]["cost"]["billed_usd"] == 0.018
+
+
 async def test_calls_are_listed_in_pages(backend, client) -> None:
     for number in range(5):
         direction = "inbound" if number % 2 else "outbound"
