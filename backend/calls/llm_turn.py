@@ -14,10 +14,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from backend.calls.fillers import Fillers, Waiting
+from backend.calls.llm_reply import LlmReply
 from backend.calls.ports import LanguageModel, Toolbox
 from backend.core.agent import Agent, HttpTool
 from backend.core.brain import Chose, Decision, Filled, Refused, UseTool, judge, tool_specs
-from backend.core.llm import LlmEvent, Message, TextDelta, ToolCall, Usage
+from backend.core.llm import Message, TextDelta, ToolCall
 from backend.core.sentences import PieceStream
 from backend.core.speech import Piece
 from backend.core.steps import Ask
@@ -27,12 +28,10 @@ log = logging.getLogger(__name__)
 
 MAX_ROUNDS = 4  # requests a turn: three times tools, then an answer
 _MAX_CALLS = 4  # tool calls a request; a model that makes more is lost
-_EVENT_S = 15.0  # nothing for so long: the adapter's own deadlines are shorter
 _TOOL_S = 65.0  # as above; an agent's tool has at most 60 s
 _MOST_SPOKEN = 2_000  # characters of a turn, two minutes of speech: a model that writes on is cut off there
 _MOST_WRITTEN = 20_000  # of one request, be it nothing to say: signs, markup
 _GIVEN_UP = "The caller spoke before it answered. It may have been done all the same."
-_MAX_EVENTS = 4_096  # read ahead of the voice; beyond it the server is made to wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +148,13 @@ class LlmTurn:
 
     # --- requests --------------------------------------------------------------------------------------
 
-    def _request(self) -> _Reply:
+    def _request(self) -> LlmReply:
         if self.requests:
             self._count(self._reply)
         self.requests += 1
-        return _Reply(self._model.reply(tuple(self._messages), self._specs))
+        return LlmReply(self._model.reply(tuple(self._messages), self._specs))
 
-    def _count(self, reply: _Reply) -> None:
+    def _count(self, reply: LlmReply) -> None:
         prompt, completion = reply.take_usage(sum(len(message.text) for message in self._messages))
         self.usage = self.usage[0] + prompt, self.usage[1] + completion
 
@@ -261,72 +260,3 @@ def _plain(arguments: str) -> str:
         return json.dumps(json.loads(arguments or "{}"), sort_keys=True)
     except (ValueError, RecursionError):
         return arguments
-
-
-class _Reply:
-    """One request, read ahead of the voice."""
-
-    def __init__(self, stream: AsyncGenerator[LlmEvent]) -> None:
-        self._events: asyncio.Queue[LlmEvent | LlmError | None] = asyncio.Queue(_MAX_EVENTS)
-        self._stream = stream
-        self._usage: Usage | None = None
-        self._characters = 0
-        self._counted = False
-        self._task = asyncio.create_task(self._read(), name="language model")
-
-    async def events(self) -> AsyncGenerator[TextDelta | ToolCall]:
-        """Its text and tool calls. Raises LlmError."""
-        while True:
-            try:
-                async with asyncio.timeout(_EVENT_S):
-                    event = await self._events.get()
-            except TimeoutError as error:
-                raise LlmError("the language model fell silent", reason="timeout") from error
-            if event is None:
-                return
-            if isinstance(event, LlmError):
-                raise event
-            if not isinstance(event, Usage):
-                yield event
-
-    def left(self) -> list[str]:
-        """The text that is there and was not asked for."""
-        texts = []
-        while not self._events.empty():
-            event = self._events.get_nowait()
-            if isinstance(event, TextDelta):
-                texts.append(event.text)
-        return texts
-
-    def take_usage(self, asked_characters: int) -> tuple[int, int]:
-        """What it cost, told once."""
-        if self._counted:
-            return 0, 0
-        self._counted = True
-        if self._usage is not None:
-            return self._usage.prompt_tokens, self._usage.completion_tokens
-        return asked_characters // 4, self._characters // 4
-
-    async def aclose(self) -> None:
-        """Cancel it. Returns once the request is let go of."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-    async def _read(self) -> None:
-        try:
-            async with aclosing(self._stream) as stream:
-                async for event in stream:
-                    if isinstance(event, Usage):
-                        self._usage = event
-                    elif isinstance(event, TextDelta):
-                        self._characters += len(event.text)
-                    else:
-                        self._characters += len(event.arguments)
-                    await self._events.put(event)
-            await self._events.put(None)
-        except LlmError as error:
-            await self._events.put(error)
-        except Exception as error:
-            # An adapter's bug must not cost the caller the call.
-            log.exception("the language model's adapter failed")
-            await self._events.put(LlmError(f"internal error: {error!r}", reason="protocol"))

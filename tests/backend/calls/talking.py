@@ -34,7 +34,7 @@ from tests.backend.calls.fakes import (
     voice_of,
 )
 
-Reply = Sequence[str | ToolCall | Usage | asyncio.Event | LlmError]
+Reply = Sequence[str | ToolCall | Usage | asyncio.Event | Exception]
 
 
 class ScriptedModel:
@@ -55,7 +55,7 @@ class ScriptedModel:
             for event in events:
                 if isinstance(event, asyncio.Event):
                     await event.wait()
-                elif isinstance(event, LlmError):
+                elif isinstance(event, Exception):
                     raise event
                 elif isinstance(event, str):
                     yield TextDelta(event)
