@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 _PING_INTERVAL_S = 20.0
-_GRACE_S = 3
+_CLOSING_S, _GRACE_S = 1.0, 3
 _DEAD_PEER_MS = 60_000
 
 
@@ -152,7 +152,7 @@ async def serve(
         loading = tasks.create_task(_load(engine, stop, failures))
         await stop.wait()
         loading.cancel()
-        connections.close_all()
+        await connections.close_all(_CLOSING_S)  # before uvicorn closes what is open with a code of its own
         server.should_exit = True
     await engine.close()
     if failures:

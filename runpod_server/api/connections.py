@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
+from contextlib import suppress
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -31,9 +33,22 @@ class Connections:
         self._sessions: set[Session] = set()
         self._per_client: Counter[str] = Counter()
         self._closing = False
+        self._open = 0
+        self._none_open = asyncio.Event()
+        self._none_open.set()
 
     async def serve(self, socket: WebSocket, dialect: Dialect, service: Service) -> None:
         """Accept and run one connection, or turn it away with a close code that says why."""
+        self._open += 1
+        self._none_open.clear()
+        try:
+            await self._serve(socket, dialect, service)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._none_open.set()
+
+    async def _serve(self, socket: WebSocket, dialect: Dialect, service: Service) -> None:
         await socket.accept()
         client = socket.client.host if socket.client else ""
         refusal = self._refusal(client)
@@ -55,11 +70,17 @@ class Connections:
             self._sessions.discard(session)
             self._per_client -= Counter([client])  # drops the address with its last connection
 
-    def close_all(self) -> None:
-        """The server goes: every connection is closed with 1001, and so is every new one."""
+    async def close_all(self, deadline_s: float) -> None:
+        """The server goes: every connection is closed with 1001, and so is every new one.
+
+        Returns when all of them are, or at the deadline: who takes nothing is waited for no longer.
+        """
         self._closing = True
         for session in tuple(self._sessions):
             session.stop(GOING_AWAY, "the server is shutting down")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                await self._none_open.wait()
 
     def _refusal(self, client: str) -> tuple[int, str] | None:
         if self._closing:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 
 import pytest
 import websockets
@@ -26,3 +27,14 @@ async def test_one_connection_too_many_is_closed_with_1013(start, commanded, hea
     async with server.connect() as again:
         await again.send(json.dumps({"text": "Hello."}))
         assert (await heard(again)).reply["done"] is True
+
+
+async def test_all_of_many_are_told_that_the_server_goes(start) -> None:
+    server = start()
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(server.connect()) for _ in range(40)]
+        server.stop()
+        for socket in sockets:
+            with pytest.raises(websockets.ConnectionClosed):
+                await socket.recv()
+        assert {socket.close_code for socket in sockets} == {1001}
