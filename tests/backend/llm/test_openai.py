@@ -130,7 +130,9 @@ async def test_a_tool_call_comes_whole_and_its_result_goes_back() -> None:
     ],
 )
 async def test_failures_are_told_apart(rule: dict[str, Any], reason: str, words: str) -> None:
-    async with talking(rule, first_token_timeout_s=0.2) as (model, stand_in):
+    # Only where nothing comes, waiting is short: a busy machine may be late with all the others.
+    patience_s = 0.2 if reason == "timeout" else 5.0
+    async with talking(rule, first_token_timeout_s=patience_s) as (model, stand_in):
         error = await failure_of(model)
         assert error.reason == reason, error
         assert words in str(error) and "first at 127.0.0.1" in str(error)
