@@ -28,6 +28,7 @@ from backend.simulator.report import Answer
 from backend.simulator.stack import Stack, StackConfig
 
 MODEL_MS, VOICE_MS = 250, 120
+VOICE_LEAD_MS = 20  # of silence with which the stand-in's voice begins: audio, but nothing to be heard
 LIMIT_OWN_MS, LIMIT_P50_MS, LIMIT_GAIN_MS = 40, 800, 150
 _REPLY = "We are open today."  # no "s" or "f" first: little of it is to be heard on a telephone
 _QUESTIONS = (
@@ -119,22 +120,23 @@ async def measure(rounds: int) -> dict[str, list[Answer]]:
             }  # fmt: skip
             config = StackConfig(run_dir=Path(folder) / "run", agents_dir=agents, settings=settings)
             async with Stack(config) as stack:
-                for number in range(rounds):
-                    pitch, speed = _CALLERS[number % len(_CALLERS)]
-                    for name in sorted(numbers, reverse=bool(number % 2)):
+                for turn in range(rounds):
+                    pitch, speed = _CALLERS[turn % len(_CALLERS)]
+                    for name in sorted(numbers, reverse=bool(turn % 2)):
                         evidence = await run_inbound(
                             stack, to=numbers[name], from_number="+15550100077", script=script(pitch, speed)
                         )
                         answers = answers_of(evidence)
                         found[name] += answers
                         waits = ", ".join(f"{answer.line_ms:.0f}" for answer in answers)
-                        print(f"{name}, call {number + 1}: {waits}", flush=True)
+                        print(f"{name}, call {turn + 1}: {waits}", flush=True)
     return found
 
 
 def figures(answers: list[Answer]) -> dict[str, float]:
     """What the caller lived through, and of what it is made, from their last audible sample on. `own`: what
-    is left without the end of the turn (wait and recognition), the model's and the voice's time."""
+    is left without the end of the turn (wait and recognition), the model's and the voice's time, and the
+    silence with which the voice begins."""
     waits = [answer.line_ms for answer in answers]
     found: dict[str, float] = {"turns": len(answers), "longest": round(max(waits), 1)}
     kinds = {"": waits}
@@ -145,7 +147,7 @@ def figures(answers: list[Answer]) -> dict[str, float]:
             if name in answer.turn.timings
         ]
     kinds["own_"] = [
-        answer.agent_start_ms - answer.turn.timings["turn_ended_ms"] - MODEL_MS - VOICE_MS
+        answer.agent_start_ms - answer.turn.timings["turn_ended_ms"] - (MODEL_MS + VOICE_MS + VOICE_LEAD_MS)
         for answer in answers
     ]
     for kind, values in kinds.items():
