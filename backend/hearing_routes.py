@@ -126,7 +126,10 @@ class HearingRoutes:
             return EarPlan(
                 EarKey(name, settings.telnyx_base_url),
                 lambda start: TelnyxTranscriber(
-                    lambda: start(order), patience_s=timeout_s * _FINAL_SHARE, silence_s=silence_s
+                    lambda: start(order),
+                    patience_s=timeout_s * _FINAL_SHARE,
+                    silence_s=silence_s,
+                    alone=alone,
                 ),
                 early=True,
             )

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from backend.core.hearing import RATE_HZ, asks_again
 from backend.errors import HearingError
 
 # No recogniser ends a sentence so soon after it began: what comes then is of the turn before.
@@ -52,11 +53,14 @@ class TelnyxTranscriber:
         *,
         patience_s: float = 1.1,
         silence_s: float = 1.4,
+        alone: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`start` has the carrier listen; raises HearingError. After `patience_s` words that are not final
-        will do; after `silence_s` without any, it was a sound and no words. `clock`: seconds, monotonic."""
+        will do; after `silence_s` without any, it was a sound and no words. Of a short one that is doubtful:
+        unless `alone`, somebody else is to be asked. `clock`: seconds, monotonic."""
         self._start, self._patience_s, self._silence_s = start, patience_s, silence_s
+        self._alone = alone
         self._clock = clock
         self._turn = _Turn(float("-inf"))
         self._carrier_ahead_s = -math.inf  # its clock before ours, less the shortest way here
@@ -114,7 +118,11 @@ class TelnyxTranscriber:
                 silent_s = self._clock() - asked_s
                 if self._alive and silent_s >= self._silence_s:
                     self._alive = False  # twice without a word: perhaps it listens no more
-                    return ""
+                    if self._alone or asks_again(len(pcm16_8k) / 2 * 1000 / RATE_HZ):
+                        return ""
+                    # No failure, it may have been a cough; or a "yes", which comes later.
+                    what = "Telnyx: told nothing of a short sound"
+                    raise HearingError(what, route=self.name, reason="bad_request")
                 if silent_s >= max(_DEAF_S, self._silence_s):
                     what = f"Telnyx: told nothing of what the caller said within {silent_s:.1f} s"
                     raise HearingError(what, route=self.name, reason="timeout")

@@ -242,3 +242,21 @@ async def test_words_said_while_the_carrier_is_still_being_asked_do_not_ask_it_t
     with pytest.raises(HearingError):
         await answer(asking)
     assert started == 1
+
+
+@pytest.mark.parametrize(("audio_ms", "heard"), [(500, "bad_request"), (2_000, "")])
+async def test_where_others_hear_too_a_short_sound_is_theirs_and_nobody_is_blamed(
+    audio_ms: int, heard: str
+) -> None:
+    line = Line(patience_s=0.01, silence_s=0.02, alone=False)
+    await line.turn()
+    line.ears.told("Hello.", final=True)
+    await line.turn()
+    asking = asyncio.create_task(line.ears.transcribe(bytes(16 * audio_ms)))
+    await asyncio.sleep(0)
+    line.now_s += 1.0
+    try:
+        answered = await answer(asking)
+    except HearingError as error:
+        answered = error.reason
+    assert answered == heard
