@@ -9,38 +9,27 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import sqlite3
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Insert, Select, Table, and_, event, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Insert, Select, Table, and_, insert, literal, or_, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from backend.core.recordings import placed
 from backend.core.records import CallRecord, CallRecording, CallState, Direction, ToolUse, TurnRecord
 from backend.errors import RequestError, StorageError
 from backend.storage import tables
+from backend.storage.engine import OPERATION_TIMEOUT_S, make_engine, make_folder, parse_url
 from backend.storage.problems import storage_error
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 5.0
-# Long enough for a slow disk, short enough that a call does not hang on its records.
-OPERATION_TIMEOUT_S = 15.0
 MAX_PAGE = 500
 _Page = list[CallRecord]  # inside the class, `list` is a method
-_DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
-    "postgresql": "postgresql+asyncpg",
-    "postgres": "postgresql+asyncpg",
-}
 _LISTS = frozenset(("turns", "tools", "recordings"))
 _CHANGEABLE = frozenset(f.name for f in dataclasses.fields(CallRecord)) - _LISTS - {"id"}
 
@@ -63,10 +52,10 @@ class CallStore:
         `busy_timeout_ms`: how long SQLite waits for another writer. Raises StorageError: the URL makes no
         sense, a driver is missing, the place cannot be written or reached, or is of a later version.
         """
-        parsed = _parse(url)
+        parsed = parse_url(url)
         if parsed.get_backend_name() == "sqlite":
-            await asyncio.to_thread(_make_folder, parsed)
-        store = cls(_engine(parsed, busy_timeout_ms))
+            await asyncio.to_thread(make_folder, parsed)
+        store = cls(make_engine(parsed, busy_timeout_ms))
         try:
             await store._prepare()
         except BaseException:
@@ -311,69 +300,3 @@ async def _older_than(connection: AsyncConnection, call_id: str) -> ColumnElemen
     if created_at is None:
         raise RequestError(f"before: there is no call {call_id}; use the `next` of the page before.")
     return or_(calls.created_at < created_at, and_(calls.created_at == created_at, calls.id < call_id))
-
-
-def _parse(url: str) -> URL:
-    how = "Set DATABASE_URL to sqlite:///calls.sqlite3 or postgresql://user:password@host:5432/name"
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise StorageError(f"DATABASE_URL is not a database URL. {how}.") from error
-    if parsed.drivername not in (*_DRIVERS, *_DRIVERS.values()):
-        raise StorageError(f"DATABASE_URL names {parsed.drivername}, which is not supported. {how}.")
-    return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
-
-
-def _make_folder(url: URL) -> None:
-    if url.database in (None, "", ":memory:"):
-        return
-    folder = Path(str(url.database)).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"The folder {folder} for the database cannot be made ({error.strerror}). "
-            "Set DATABASE_URL to a place this program may write."
-        ) from error
-
-
-def _engine(url: URL, busy_timeout_ms: int) -> AsyncEngine:
-    try:
-        if url.get_backend_name() == "postgresql":
-            return create_async_engine(
-                url,
-                pool_pre_ping=True,
-                hide_parameters=True,  # what callers say, and where recordings lie, is for no log
-                pool_timeout=CONNECT_TIMEOUT_S,
-                connect_args={"timeout": CONNECT_TIMEOUT_S, "command_timeout": OPERATION_TIMEOUT_S},
-            )
-        in_memory = url.database in (None, "", ":memory:")
-        # A database in memory lives in its one connection; SQLite has one writer anyway.
-        engine = create_async_engine(
-            url,
-            poolclass=AsyncAdaptedQueuePool,
-            hide_parameters=True,
-            pool_size=1 if in_memory else 5,
-            max_overflow=0,
-            pool_timeout=OPERATION_TIMEOUT_S,
-        )
-    except ModuleNotFoundError as error:
-        raise StorageError(
-            f"The driver {error.name} for {url.get_backend_name()} is not installed. "
-            'Run: pip install "sesame-telephony[postgres]"'
-        ) from error
-
-    def set_up(connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {int(busy_timeout_ms)}")
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
-        except sqlite3.OperationalError as error:
-            # SQLite does not wait its turn for this one. Whoever holds the file has it set, or the next will.
-            log.debug("write-ahead log not set this time: %s", error)
-        cursor.execute("PRAGMA synchronous = NORMAL")  # safe with WAL: a power cut loses no consistency
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    event.listen(engine.sync_engine, "connect", set_up)
-    return engine
