@@ -28,7 +28,7 @@ _DRIVERS = {
 
 
 def parse_url(url: str) -> URL:
-    """The URL with a driver that can wait. Raises StorageError: it makes no sense, or names something else."""
+    """The URL with a driver that can wait. Raises StorageError: it makes no sense, or names no such one."""
     how = "Set DATABASE_URL to sqlite:///calls.sqlite3 or postgresql://user:password@host:5432/name"
     try:
         parsed = make_url(url)
