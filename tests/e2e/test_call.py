@@ -76,7 +76,7 @@ def script(*steps: Mapping[str, Any]) -> dict[str, Any]:
 async def test_calls_in_both_directions_and_both_codecs_at_once(stack: Stack) -> None:
     human = read_script("wants-a-human")
     reminder = {"name": "Maria", "appointment_day": "Tuesday", "appointment_time": "ten o'clock"}
-    async with asyncio.timeout(55), asyncio.TaskGroup() as calls:
+    async with asyncio.timeout(150), asyncio.TaskGroup() as calls:
         european = calls.create_task(
             run_inbound(stack, to=BACKEND_NUMBER, from_number=CALLER, script=human, codec="PCMA")
         )
@@ -255,7 +255,7 @@ async def test_simulate_writes_what_is_left_of_a_call(tmp_path: Path) -> None:
         "simulate", "--agent", "front-desk", "--script", "wants-a-human", "--codec", "pcma",
         "--out", str(tmp_path), "--agents-dir", str(AGENTS), "--lenient-latency",
     )  # fmt: skip
-    out, err = await asyncio.to_thread(run.communicate, timeout=55)
+    out, err = await asyncio.to_thread(run.communicate, timeout=150)
     assert run.returncode == 0, out + err
     assert "I would like to talk to a real person, please." in out
     assert "transferred to +15550100099" in out

@@ -43,7 +43,7 @@ async def test_both_halves_of_what_a_caller_says_are_one_answer(tmp_path: Path) 
     (tmp_path / "agents").mkdir()
     (tmp_path / "agents" / "hasty.json").write_text(json.dumps(AGENT))
     config = StackConfig(run_dir=tmp_path / "run", agents_dir=tmp_path / "agents")
-    async with asyncio.timeout(58), Stack(config) as stack:
+    async with asyncio.timeout(150), Stack(config) as stack:
         evidence = await run_inbound(stack, to=NUMBER, from_number=CALLER, script=SCRIPT)
     turns = evidence.call["turns"]
     said = [turn["text"] for turn in turns if turn["role"] == "caller"]

@@ -63,12 +63,19 @@ async def test_callers_are_heard_by_the_carrier_and_by_elevenlabs(tmp_path: Path
             {"wait_for": "goodbye"},
         ]
     }
-    async with asyncio.timeout(58), elevenlabs() as url:
+    async with asyncio.timeout(150), elevenlabs() as url:
         vendor = {"ELEVENLABS_API_KEY": "local-key", "ELEVENLABS_BASE_URL": url}
         config = StackConfig(run_dir=tmp_path / "run", agents_dir=tmp_path / "agents", settings=vendor)
         async with Stack(config) as stack:
-            for provider, number in NUMBERS.items():
-                evidence = await run_inbound(stack, to=number, from_number=CALLER, script=script)
+            async with asyncio.TaskGroup() as calls:
+                placed = {
+                    provider: calls.create_task(
+                        run_inbound(stack, to=number, from_number=CALLER, script=script)
+                    )
+                    for provider, number in NUMBERS.items()
+                }
+            for provider, call in placed.items():
+                evidence = call.result()
                 said = [turn["text"] for turn in evidence.call["turns"] if turn["role"] == "caller"]
                 assert any("table for two" in text.lower() for text in said), (provider, said)
                 assert evidence.call["hangup_source"] != "caller", provider

@@ -53,7 +53,7 @@ async def test_a_recording_is_in_the_calls_record_and_can_be_heard(tmp_path: Pat
         ]
     }
     config = StackConfig(run_dir=tmp_path / "run", agents_dir=tmp_path / "agents")
-    async with asyncio.timeout(55), Stack(config) as stack:
+    async with asyncio.timeout(150), Stack(config) as stack:
         evidence = await run_inbound(stack, to=NUMBER, from_number=CALLER, script=script)
         recording = await saved(stack, evidence.call["id"])
         assert (recording["state"], recording["channels"], recording["problem"]) == ("saved", "dual", None)

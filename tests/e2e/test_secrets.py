@@ -132,7 +132,7 @@ def asked(server: Parrot) -> set[str]:
 
 
 async def test_no_key_is_found_anywhere_after_whole_calls(tmp_path: Path) -> None:
-    async with asyncio.timeout(58), parrot(in_turn=True) as server, running(LlmStandIn(_script())) as model:
+    async with asyncio.timeout(150), parrot(in_turn=True) as server, running(LlmStandIn(_script())) as model:
         agents = write_agent(tmp_path / "agents", server.url, model)
         settings = {**environment(server.url), "LOG_LEVEL": "DEBUG"}
         run_dir = tmp_path / "run"
@@ -191,7 +191,7 @@ async def test_no_key_is_found_in_the_reports_of_a_suite(tmp_path: Path) -> None
             env=env,
             text=True,
             capture_output=True,
-            timeout=50,
+            timeout=150,
         )
         assert asked(server) >= {"LLM_KEY", "CRM_KEY"}, run.stdout + run.stderr
     texts = {**texts_under(out), "stdout": run.stdout, "stderr": run.stderr}

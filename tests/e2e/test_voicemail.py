@@ -52,7 +52,7 @@ async def test_a_machine_is_left_the_message_and_a_person_is_talked_to(tmp_path:
     def call(stack: Stack, script: dict[str, Any], number: str) -> Any:
         return run_outbound(stack, agent_id="caller", to=number, variables={}, script=script)
 
-    async with asyncio.timeout(55), Stack(config) as stack:
+    async with asyncio.timeout(150), Stack(config) as stack:
         machine = await call(stack, MACHINE, "+15550100041")
         person = await call(stack, PERSON, "+15550100042")
 

@@ -22,7 +22,7 @@ def told() -> dict[str, Any]:
         "--rounds", str(ROUNDS), "--longest-s", "3.5",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=55)
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=150)
     assert run.returncode == 0, run.stderr
     figures: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
     return figures
