@@ -6,6 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # The tests of the CSM engine need torch; TEST_EXTRAS=local,dev does without it, and skips them.
 TEST_EXTRAS ?= local,csm,quantize,dev
+# Files of tests side by side; but for those that play calls in real time or measure: each of these is alone.
+TEST_WORKERS ?= 2
+REAL_TIME := tests/e2e tests/faults tests/runpod_server/bench tests/runpod_server/engine/test_csm_crowd.py
 
 .PHONY: help demo test lint format clean
 
@@ -18,7 +21,8 @@ demo: $(VENV)/.for-demo
 	$(BIN)/voice-agent demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile $(REAL_TIME:%=--ignore=%)
+	$(BIN)/pytest $(REAL_TIME)
 
 lint: $(VENV)/.for-test
 	$(BIN)/ruff check .
