@@ -19,12 +19,12 @@ from backend.core.pauses import CallerPace
 SPEECH_PROBABILITY = 0.5  # Silero's own advice; 0.15 lower to stay in speech, so that it does not flutter
 SILENCE_PROBABILITY = 0.35
 _DOUBT, _CERTAINTY = 0.3, 0.6  # what a window's probability counts: nothing below, in full above
-# Silero misses loud vowels ("oh,", "ac-tually") for up to 800 ms. A wrong guess only costs a pause, speech
+# Silero misses loud vowels ("oh,", "ac-tually") for 600 ms and more. A wrong guess only costs a pause, speech
 # is resumed; and for a while afterwards loudness alone proves nothing, or a passing lorry would chop it up.
 _LOUD_BONUS = 0.45
 _DOUBT_MS = 5_000.0
 _MOST_DOUBT_MS = 40_000.0  # each further sound in a row that was nothing doubles it
-_LOUD_SPEECH_MS = 800.0  # so long we hold our tongue for a sound that is not speech yet
+_LOUD_SPEECH_MS = 500.0  # so long we hold our tongue for a sound that is not speech yet, and a wait besides
 # The detector trails the first sound, soft onsets by more: so much of the speech need not be seen. A wrong
 # guess is cheap, speech that was held goes on; after one, for a while, more is asked for.
 _UNSEEN_MS = 54.0

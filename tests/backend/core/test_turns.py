@@ -606,6 +606,14 @@ def test_a_loud_noise_interrupts_once_has_no_words_and_then_counts_no_more() -> 
     assert len(barge_ins(line.speech(5, agent=True))) == 1, "speech counts all the same"
 
 
+def test_a_noise_that_goes_on_is_not_waited_for() -> None:
+    line = Line()
+    while line.turns.due(line.now_ms) is None:
+        line.windows(0.05, agent=not barge_ins(line.events), loud=True)
+    assert len(barge_ins(line.events)) == 1
+    assert 600 <= line.now_ms - barge_ins(line.events)[0].speech_started_ms <= 700
+
+
 @given(st.integers(1, 3), st.integers(0, 3), st.floats(0, 0.06))
 def test_noises_again_and_again_make_us_hesitate_less_and_less(on: int, off: int, probability: float) -> None:
     line = Line()
