@@ -142,7 +142,9 @@ def _told(draw: st.DrawFn, numbers: st.SearchStrategy[str]) -> tuple[str, list[s
                 [part, " ".join(part), " ".join(_WORDS[int(key)] for key in part), "-".join(part)]
             )
         )
-        turns.append(draw(_FRAMES).format(("plus " if plus and not turns else "") + shown))
+        # "Okay, one" may be a yes to what was read back.
+        frame = draw(_FRAMES if len(part) > 1 else _FRAMES.filter(lambda text: not text.startswith("Okay")))
+        turns.append(frame.format(("plus " if plus and not turns else "") + shown))
     return number, turns
 
 
