@@ -16,12 +16,12 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from backend import __version__
-from backend.calls.ears_board import EarsBoard
+from backend.calls.boards.ears_board import EarsBoard
+from backend.calls.boards.route_board import RouteBoard
 from backend.calls.flow_actions import NOT_CONNECTED
 from backend.calls.manager import CallManager
 from backend.calls.ports import CallParts, MelodyJudge, Transcriber, VoiceDetector
-from backend.calls.prepare import Preparer
-from backend.calls.route_board import RouteBoard
+from backend.calls.speaking.prepare import Preparer
 from backend.core.agent import Agent
 from backend.core.agent_secrets import unset_secrets
 from backend.core.cost import parse_prices

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-from backend.calls.ears import Ears
-from backend.calls.ears_board import EarsBoard
+from backend.calls.boards.ears_board import EarsBoard
+from backend.calls.hearing.ears import Ears
 from backend.calls.ports import Clock, EarPlan, StartHearing, Transcriber
 from backend.core.agent import Agent
 from backend.core.health import RouteHealth

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from backend.calls.pods import ROUTES, Pods
+from backend.calls.boards.pods import ROUTES, Pods
+from backend.calls.boards.probes import Probe, Probes
+from backend.calls.boards.route_board import RouteBoard
 from backend.calls.ports import RoutePlan, SpeechRoute
-from backend.calls.probes import Probe, Probes
-from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.health import RouteHealth, RouteKey
 from backend.core.speech import RouteName

@@ -25,7 +25,7 @@ import numpy as np
 from endpointing_suite import CALLERS, Caller
 from hearing import Hearing, Said, Voices, line_noise
 
-from backend.calls.undo import HEARD_MS
+from backend.calls.talking.undo import HEARD_MS
 from backend.core.percentile import percentile
 from backend.core.turns import TurnEnded
 

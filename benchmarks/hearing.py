@@ -19,7 +19,7 @@ import numpy as np
 import soxr
 from hibari import Hibari
 
-from backend.calls.listener import Listener, OwnVoice
+from backend.calls.hearing.listener import Listener, OwnVoice
 from backend.core.g711 import Codec
 from backend.core.turns import BargeIn, Expects, TurnEnded, TurnEvent, TurnPolicy
 from backend.errors import HearingError

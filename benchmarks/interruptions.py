@@ -23,7 +23,7 @@ import numpy as np
 from hearing import FRAME_BYTES, Hearing, Voices, line_noise
 from word_times import word_ends_ms
 
-from backend.calls.listener import OwnVoice
+from backend.calls.hearing.listener import OwnVoice
 from backend.core.backchannel import answers
 from backend.core.g711 import Codec
 from backend.core.percentile import percentile

@@ -24,14 +24,14 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
-from backend.calls.conversation import Conversation
-from backend.calls.events import LikelyEnd
+from backend.calls.boards.route_board import RouteBoard
 from backend.calls.ports import LanguageModel, RoutePlan
-from backend.calls.recorder import TurnRecorder
-from backend.calls.route_board import RouteBoard
-from backend.calls.speaker import Speaker
-from backend.calls.thinker import Thinker
-from backend.calls.voice import Voice
+from backend.calls.speaking.speaker import Speaker
+from backend.calls.speaking.voice import Voice
+from backend.calls.talking.conversation import Conversation
+from backend.calls.talking.events import LikelyEnd
+from backend.calls.talking.recorder import TurnRecorder
+from backend.calls.talking.thinker import Thinker
 from backend.core.agent import Agent
 from backend.core.agent_text import parse_agent
 from backend.core.flow import Flow

@@ -27,11 +27,11 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 
+from backend.calls.boards.route_board import RouteBoard
 from backend.calls.ports import PreparedVoice, RoutePlan
-from backend.calls.prepare import Preparer
-from backend.calls.route_board import RouteBoard
-from backend.calls.speaker import Speaker
-from backend.calls.voice import Voice
+from backend.calls.speaking.prepare import Preparer
+from backend.calls.speaking.speaker import Speaker
+from backend.calls.speaking.voice import Voice
 from backend.core.agent import Agent
 from backend.core.agent_text import parse_agent
 from backend.core.flow import Flow

@@ -32,10 +32,10 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from backend.calls.ears_board import EarsBoard
+from backend.calls.boards.ears_board import EarsBoard
+from backend.calls.boards.route_board import RouteBoard
 from backend.calls.manager import CallManager
 from backend.calls.ports import CallParts, RoutePlan
-from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.agent_text import parse_agent
 from backend.core.g711 import Codec

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from backend.calls.carrier_voice import CarrierVoice
-from backend.calls.conversation import Conversation
 from backend.calls.ports import PreparedVoice
-from backend.calls.speaker import Speaker, Utterance
+from backend.calls.speaking.carrier_voice import CarrierVoice
+from backend.calls.speaking.speaker import Speaker, Utterance
+from backend.calls.talking.conversation import Conversation
 from backend.errors import SpeechError
 
 log = logging.getLogger(__name__)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from backend.calls.carrier_voice import CARRIER, CarrierVoice
 from backend.calls.leg import SEND_CODEC, CarrierLeg
 from backend.calls.ports import CallParts, CarrierTold, StreamingTranscriber
-from backend.calls.voice import Voice
+from backend.calls.speaking.carrier_voice import CARRIER, CarrierVoice
+from backend.calls.speaking.voice import Voice
 from backend.core.agent import Agent
 from backend.core.failover import Patience
 from backend.errors import SpeechError

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from backend.calls.ports import Clock, Observer, Store
-from backend.calls.recorder import TurnRecorder
+from backend.calls.talking.recorder import TurnRecorder
 from backend.core.cost import Meter, Prices
 from backend.core.records import CallRecord, TurnRecord
 from backend.errors import StorageError

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from backend.calls.route_board import RouteBoard
+from backend.calls.boards.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.cost import Prices
 from backend.core.health import RouteKey
@@ -95,7 +95,7 @@ class CarrierTold(Protocol):
 
 
 class CallEars(StreamingTranscriber, CarrierTold, Protocol):
-    """One call's speech-to-text, whatever its routes are. See `backend.calls.ears`."""
+    """One call's speech-to-text, whatever its routes are. See `backend.calls.hearing.ears`."""
 
 
 StartHearing = Callable[[CarrierHearing], Awaitable[None]]
@@ -148,7 +148,7 @@ class Recording:
 
 
 class PreparedVoice(Protocol):
-    """What was synthesised beforehand in one call's voice. See `backend.calls.prepared_voice`."""
+    """What was synthesised beforehand in one call's voice. See `backend.calls.speaking.prepared_voice`."""
 
     def lookup(self, piece: Piece) -> bytes | None:
         """Its sound, μ-law at 8 kHz; at once."""

@@ -11,17 +11,17 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from backend.calls.apology import apologise
-from backend.calls.conversation import Conversation
 from backend.calls.equipment import Equipment
-from backend.calls.events import KeyPressed, LikelyEnd, LineLost, LineRestored, SayRequest
 from backend.calls.flow_actions import FlowActions
+from backend.calls.hearing.listener import Listener, OwnVoice
 from backend.calls.ledger import Ledger
 from backend.calls.leg import SEND_CODEC
-from backend.calls.listener import Listener, OwnVoice
 from backend.calls.ports import CallParts, LlmOutcome, StreamingTranscriber
-from backend.calls.speaker import Speaker
-from backend.calls.thinker import Thinker
-from backend.calls.tool_log import LoggedToolbox
+from backend.calls.speaking.speaker import Speaker
+from backend.calls.talking.conversation import Conversation
+from backend.calls.talking.events import KeyPressed, LikelyEnd, LineLost, LineRestored, SayRequest
+from backend.calls.talking.thinker import Thinker
+from backend.calls.talking.tool_log import LoggedToolbox
 from backend.core.agent import Agent
 from backend.core.flow import Flow
 from backend.core.g711 import Codec

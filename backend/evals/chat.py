@@ -22,9 +22,9 @@ from pathlib import Path
 from rich.console import Console
 
 from backend.app import now_ms
+from backend.calls.boards.route_board import RouteBoard
 from backend.calls.manager import DiallingCarrier
 from backend.calls.ports import CallParts
-from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.g711 import RATE_HZ, Codec
 from backend.core.records import Direction

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from backend.calls.boards.route_board import RouteBoard
 from backend.calls.manager import DiallingCarrier
 from backend.calls.ports import CallParts, LanguageModel, Toolbox
-from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.g711 import Codec
 from backend.core.records import CallRecord, Direction, TurnRecord

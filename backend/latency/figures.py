@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from backend.calls.route_board import advice
+from backend.calls.boards.route_board import advice
 from backend.core.percentile import percentile
 from backend.errors import SpeechFailure
 

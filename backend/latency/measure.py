@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
 from backend.calls.ports import SpeechRoute
-from backend.calls.synthesis import collect, for_the_line
+from backend.calls.speaking.synthesis import collect, for_the_line
 from backend.core.speech import Sound
 from backend.errors import SpeechError
 from backend.latency.figures import Failed, Measured, Run

@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from backend.calls.boards.route_board import RouteBoard
 from backend.calls.ports import SpeechRoute
-from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.health import RouteKey
 from backend.core.speech import ROUTE_NAMES, RouteName

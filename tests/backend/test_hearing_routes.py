@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backend.calls.ears_board import EarsBoard
+from backend.calls.boards.ears_board import EarsBoard
 from backend.core.agent import Agent
 from backend.core.hearing import CarrierHearing
 from backend.hearing_routes import HearingRoutes

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from backend.calls.boards.route_board import RouteBoard
 from backend.calls.ports import RoutePlan
-from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.health import RouteKey
 from backend.errors import SpeechError

@@ -14,7 +14,7 @@ import pytest
 import websockets
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 
-from backend.calls.ears_board import EarsBoard
+from backend.calls.boards.ears_board import EarsBoard
 from backend.core.agent import Agent
 from backend.core.g711 import Codec
 from backend.core.hearing import CarrierHearing

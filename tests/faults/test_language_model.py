@@ -10,7 +10,7 @@ from backend.llm.openai import OpenAiModel
 from backend.simulator.llm import LlmStandIn, running
 from backend.simulator.llm_script import LlmScript
 from tests.backend.calls.fakes import agent
-from tests.backend.calls.talking import BYE, HOURS, LLM, ScriptedTools, node, talk, to
+from tests.backend.calls.talks import BYE, HOURS, LLM, ScriptedTools, node, talk, to
 
 FLOW = agent(
     node(

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from backend.calls.boards.route_board import RouteBoard
 from backend.calls.ports import RoutePlan, SpeechRoute
-from backend.calls.route_board import RouteBoard
-from backend.calls.speaker import Speaker, Utterance
-from backend.calls.voice import Voice
+from backend.calls.speaking.speaker import Speaker, Utterance
+from backend.calls.speaking.voice import Voice
 from backend.core.failover import Patience
 from backend.core.g711 import Codec
 from backend.core.health import RouteKey

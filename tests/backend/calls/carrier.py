@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from backend.calls.boards.route_board import RouteBoard
 from backend.calls.manager import CallManager
 from backend.calls.ports import CallParts, RoutePlan
-from backend.calls.route_board import RouteBoard
 from backend.core.agent import Agent
 from backend.core.health import RouteKey
 from backend.core.records import CallState, Direction, TurnTimings

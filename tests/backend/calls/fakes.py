@@ -12,9 +12,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from backend.calls.boards.route_board import RouteBoard
 from backend.calls.ports import RoutePlan, SpeechRoute
-from backend.calls.route_board import RouteBoard
-from backend.calls.voice import Voice
+from backend.calls.speaking.voice import Voice
 from backend.core.agent import Agent
 from backend.core.failover import Patience
 from backend.core.health import RouteKey

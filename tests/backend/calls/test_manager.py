@@ -533,7 +533,7 @@ async def test_a_voice_that_is_back_when_the_call_is_answered_speaks() -> None:
 
 async def test_a_database_that_is_down_all_along_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backend.calls.ledger._STORE_TRIES", 2)
-    monkeypatch.setattr("backend.calls.recorder._TRIES", 2)
+    monkeypatch.setattr("backend.calls.talking.recorder._TRIES", 2)
     async with house(ASK) as h:
         h.store.broken = True
         h.carrier.ring()

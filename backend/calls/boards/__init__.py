@@ -1,0 +1,1 @@
+"""How the ways to speak and to hear stand, for all calls."""

@@ -1,0 +1,1 @@
+"""One call's ears: from the line to finished turns."""

@@ -1,0 +1,1 @@
+"""One call's voice: from words to the line, by whichever route speaks."""
