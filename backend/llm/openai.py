@@ -38,6 +38,7 @@ _KEPT_OPEN_S = 60.0  # from one turn of a caller to the next
 _MAX_CONNECTIONS = 1_000
 _CONNECT_S = 3.0
 _LET_GO_S = 1.0
+_PAUSE_S = 4.0  # in the middle of a reply: what a caller takes for a dead line
 _USAGE_S = 0.5  # for what it cost, once the reply itself is whole
 _OPENAI = "api.openai.com"
 # What the SDK lets through besides its own errors, where a server sends what is no chat completion.
@@ -78,16 +79,19 @@ class OpenAiModel:
         max_tokens: int | None = None,
         first_token_timeout_s: float = 4.0,
         timeout_s: float = 30.0,
+        pause_s: float = _PAUSE_S,
         http: httpx2.AsyncClient | None = None,
     ) -> None:
         """`base_url` ends before `/chat/completions`, usually in `/v1`.
 
         With `fallback_base_url` alone, the same model is asked for there, with `fallback_api_key`; with
         `fallback_model` alone, `base_url` and `api_key` serve it, too. `first_token_timeout_s` holds for each
-        of the two; `timeout_s` is all the time a reply may be waited for, without that of who reads it.
+        of the two; `timeout_s` is all the time a reply may be waited for, without that of who reads it. In
+        the middle it may pause for `pause_s`, or `first_token_timeout_s` if that is longer.
         """
         self._http, self._given = http or make_http_client(), http is not None
         self._first_token_s, self._timeout_s = first_token_timeout_s, timeout_s
+        self._pause_s = max(pause_s, first_token_timeout_s)
         self._temperature, self._max_tokens = temperature, max_tokens
         self._servers = [_Server(base_url, api_key, model, self._http)]
         if fallback_base_url is not None:
@@ -101,7 +105,7 @@ class OpenAiModel:
         self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()
     ) -> AsyncGenerator[LlmEvent]:
         """The answer as it is made. Closing it early ends the request. Raises LlmError."""
-        patience = _Patience(self._timeout_s)
+        patience = _Patience(self._timeout_s, self._pause_s)
         for server in self._servers:
             given = False
             try:
@@ -136,7 +140,7 @@ class OpenAiModel:
                 for event in reader.push(chunk):
                     yield event
                 if reader.alive:
-                    patience.first_word_came()
+                    patience.word_came()
             for event in reader.end():
                 yield event
         except _FAILURES as error:
@@ -226,33 +230,33 @@ class _Server:
 class _Patience:
     """How long a server may still be waited for; the time of who reads the reply does not count."""
 
-    def __init__(self, total_s: float) -> None:
+    def __init__(self, total_s: float, pause_s: float) -> None:
         self._total_s = self._left_s = total_s
-        self._first_s = self._first_left_s = total_s
+        self._pause_s = pause_s
+        self._next_left_s = total_s
+        self._overdue = ""
 
     def first_word_within(self, first_s: float) -> None:
-        self._first_s = self._first_left_s = first_s
+        self._next_left_s, self._overdue = first_s, f"no first word within {first_s:g} s"
 
-    def first_word_came(self) -> None:
-        self._first_left_s = self._total_s
+    def word_came(self) -> None:
+        self._next_left_s, self._overdue = self._pause_s, f"it fell silent for {self._pause_s:g} s"
 
     async def wait(self, awaited: Awaitable[_T]) -> _T:
         """Raises LlmError (`timeout`)."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         try:
-            async with asyncio.timeout(min(self._left_s, self._first_left_s)):
+            async with asyncio.timeout(min(self._left_s, self._next_left_s)):
                 return await awaited
         except TimeoutError:
-            if self._first_left_s < self._left_s:
-                what = f"no first word within {self._first_s:g} s"
-            else:
-                what = f"the reply was not whole within {self._total_s:g} s"
+            whole = f"the reply was not whole within {self._total_s:g} s"
+            what = self._overdue if self._next_left_s < self._left_s else whole
             raise LlmError(what, reason="timeout") from None
         finally:
             waited_s = loop.time() - began_s
             self._left_s = max(0.0, self._left_s - waited_s)
-            self._first_left_s = max(0.0, self._first_left_s - waited_s)
+            self._next_left_s = max(0.0, self._next_left_s - waited_s)
 
 
 async def _no_key() -> str:

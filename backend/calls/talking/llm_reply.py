@@ -12,7 +12,7 @@ from backend.errors import LlmError
 
 log = logging.getLogger(__name__)
 
-_EVENT_S = 15.0  # nothing for so long: the adapter's own deadlines are shorter
+_EVENT_S = 150.0  # nothing for so long: the adapter's own deadlines, a minute for each of two, are shorter
 _MAX_EVENTS = 4_096  # read ahead of the voice; beyond it the server is made to wait
 
 

@@ -170,6 +170,13 @@ async def test_a_reply_has_to_end_in_time() -> None:
         assert [item.outcome for item in stand_in.asked] == ["cancelled"]  # no fallback after the first word
 
 
+async def test_a_reply_that_falls_silent_in_the_middle_is_not_waited_for_to_the_end() -> None:
+    rule = {"reply": [{"say": "Once upon a time"}, {"stall": True}]}
+    async with talking(rule, first_token_timeout_s=0.3, pause_s=0.3) as (model, _):
+        error = await failure_of(model)
+        assert error.reason == "timeout" and "fell silent for 0.3 s" in str(error)
+
+
 async def test_who_reads_slowly_does_not_use_up_the_time() -> None:
     async with talking({"reply": "One two three."}, timeout_s=0.3, first_token_timeout_s=0.3) as (model, _):
         heard = ""
