@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from backend.core.patterns import named_groups
 
@@ -44,6 +45,9 @@ def tidy(text: str) -> str:
     return " ".join(text.split()).strip(" .,!?;:…-")
 
 
+@lru_cache(
+    maxsize=4_096
+)  # the keywords of many agents, and what callers say just now: asked of each transition
 def words(text: str) -> tuple[str, ...]:
     """Lower-case words without punctuation, numbers as figures: "Two o'clock, P.M." → 2 oclock pm."""
     plain = tidy(text).casefold().replace("'", "")

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from backend.core.agent import Agent
 from backend.core.flow import Flow
@@ -50,9 +51,10 @@ def prompt_key(voice: str, spoken: str) -> str:
     return hashlib.sha256(f"{_FORMAT}\n{voice}\n{spoken}".encode()).hexdigest()
 
 
+@lru_cache(maxsize=4_096)  # what may be said next is asked at every step, and mostly the same
 def cut(text: str, language: str) -> Sequence[Piece]:
     """A text in the pieces in which it is spoken."""
-    return pieces(text, language)
+    return tuple(pieces(text, language))
 
 
 def static_pieces(agent: Agent, also: Iterable[str] = ()) -> list[StaticPiece]:

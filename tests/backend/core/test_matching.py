@@ -128,3 +128,18 @@ def test_no_is_final_and_full_allows_no_more(items: list[tuple[str, str]], keys:
     pattern = KeyPattern.parse("1" + "".join(key + count for key, count in items))
     if pattern.match(keys) in (KeyMatch.NO, KeyMatch.FULL):
         assert pattern.match(keys + more) is KeyMatch.NO
+
+
+def test_a_text_asked_of_many_transitions_is_taken_apart_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+
+    def counted(text: str) -> str:
+        taken.append(text)
+        return tidy(text)
+
+    monkeypatch.setattr("backend.core.matching.tidy", counted)
+    words.cache_clear()
+    said = "Well, I would rather have a table by the window than one in the garden."
+    for _ in range(200):
+        assert has_keyword(words(said), ["terrace", "by the window"])
+    assert len(taken) == 3

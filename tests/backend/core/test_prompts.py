@@ -108,3 +108,12 @@ def test_other_settings_are_another_voice(settings: dict[str, Any]) -> None:
     assert plain and other and prompt_key(plain, "Hello.") != prompt_key(other, "Hello.")
     assert prompt_key(plain, "Hello.") != prompt_key(plain, "Hello!")
     assert len(prompt_key(plain, "Hello.")) == 64
+
+
+def test_what_may_be_said_next_is_cut_once_and_not_at_every_step() -> None:
+    text = "We are open from nine to five. On Sundays we are closed."
+    assert cut(text, "en-US") is cut(text, "en-US")
+    assert [piece.text for piece in cut(text, "en-US")] == [
+        "We are open from nine to five.",
+        "On Sundays we are closed.",
+    ]
