@@ -73,6 +73,17 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class Words(TypeDecorator[str]):
+    """Text as people and carriers gave it, fit for either database: PostgreSQL takes no null character, and
+    halves of characters, which JSON can hold, are none in UTF-8."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.replace("\0", "").encode(errors="replace").decode()
+
+
 metadata = MetaData()
 
 schema_version = Table(
@@ -98,9 +109,9 @@ calls = Table(
     Column("call_leg_id", Text, index=True),
     Column("answered_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
-    Column("hangup_cause", Text),
-    Column("hangup_source", Text),
-    Column("error", Text),
+    Column("hangup_cause", Words),
+    Column("hangup_source", Words),
+    Column("error", Words),
     Column("variables", JSON, nullable=False),
     Column("idempotency_key", String(255), unique=True),
     Column("answered_by", String(16)),
@@ -119,8 +130,8 @@ turns = Table(
     Column("call_id", String(64), ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
     Column("index", Integer, primary_key=True, autoincrement=False),
     Column("role", String(16), nullable=False),
-    Column("text", Text, nullable=False),
-    Column("heard_text", Text, nullable=False),
+    Column("text", Words, nullable=False),
+    Column("heard_text", Words, nullable=False),
     Column("started_ms", Float, nullable=False),
     Column("ended_ms", Float, nullable=False),
     Column("node_id", Text),
@@ -142,7 +153,7 @@ tool_uses = Table(
     Column("at_ms", Float, nullable=False),
     Column("took_ms", Float, nullable=False),
     Column("node_id", Text),
-    Column("problem", Text),
+    Column("problem", Words),
 )
 
 recordings = Table(
@@ -155,7 +166,7 @@ recordings = Table(
     Column("ended_at", UtcDateTime),
     Column("channels", String(16)),
     Column("urls", JSON, nullable=False),
-    Column("problem", Text),
+    Column("problem", Words),
 )
 
 _TIMING_NAMES = frozenset(timing.name for timing in dataclasses.fields(TurnTimings))

@@ -215,6 +215,15 @@ async def test_a_turn_needs_its_call(store: CallStore) -> None:
         await store.add_turn("nobody", make_turn())
 
 
+async def test_words_that_no_database_can_hold_cost_no_turn(store: CallStore) -> None:
+    await store.create(make_call())
+    odd = "Half \ud83d of it,\0 and nothing."
+    await store.add_turn("call-1", make_turn(0, text=odd, heard_text=odd))
+    changed = await store.update("call-1", error=odd, hangup_cause=odd)
+    whole = "Half ? of it, and nothing."
+    assert (changed.error, changed.hangup_cause, changed.turns[0].text) == (whole, whole, whole)
+
+
 async def test_what_tools_did_is_kept_in_order(store: CallStore) -> None:
     failed = make_tool(1, ok=False, problem="book failed (HTTP 500).", arguments={})
     await store.create(make_call(tools=(make_tool(0),)))
