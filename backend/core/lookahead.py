@@ -1,21 +1,51 @@
-"""What a flow may say next, so that its sound can be made beforehand. Pure; changes nothing."""
+"""What a flow may say next, so that its sound can be made beforehand. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from backend.core.again import idle_text, last_question
 from backend.core.agent import Agent
 from backend.core.call_flow import Node, Transition
+from backend.core.gathering import takes_parts
+from backend.core.standing import Standing, node_of
 from backend.core.templates import render_all, variable_names
 
 
-def as_texts(says: Iterable[tuple[str, ...]]) -> list[str]:
+def likely_texts(here: Standing) -> list[str]:
+    """What may be said next, likeliest first; see `Flow.likely_texts`. Changes nothing."""
+    if here.ended:
+        return []
+    if not here.started:
+        return _as_texts([here.render((*here.greeting, *here.node.say))])
+    turns = here.agent.turns
+    again = [
+        *([here.render((turns.go_on,))] if takes_parts(here.node, thinks=here.thinks) else []),
+        here.render((turns.give_up,)) if here.gives_up else here.reprompt_say(),
+        here.render((idle_text(here.agent, here.idle),)),
+    ]
+    return _as_texts(_says_after(here.agent, here.node, here.variables, thinks=here.thinks, again=again))
+
+
+def texts_at(here: Standing, node_id: str) -> list[str]:
+    """What may be said at a node and right after it; takes the call there. See `Flow.texts_at`."""
+    node = node_of(here.agent, node_id)
+    here.node, here.started, here.ended = node, True, node.ends_call
+    say = here.render(node.say)
+    here.question = last_question(say[-1]) if say else ""
+    turns = here.agent.turns
+    later = (*turns.idle_prompts, turns.idle_goodbye, turns.give_up) if node.listens else ()
+    texts = (*_as_texts([say]), *likely_texts(here), *_as_texts([here.render((text,)) for text in later]))
+    return list(dict.fromkeys(texts))
+
+
+def _as_texts(says: Iterable[tuple[str, ...]]) -> list[str]:
     """Each as the Step's `text` would be, none twice."""
     return list(dict.fromkeys(" ".join(say) for say in says if say))
 
 
-def says_after(
+def _says_after(
     agent: Agent,
     node: Node,
     variables: Mapping[str, str],
