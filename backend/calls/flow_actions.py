@@ -91,6 +91,9 @@ class FlowActions:
         async def tell() -> None:
             try:
                 await send(url, data)
+            except Exception as error:
+                # Nobody waits for it, and a bug in it must not end the call; its words may hold the address.
+                log.error("call %s: webhook not sent: %s", record.id, type(error).__name__)
             finally:
                 self._webhooks -= 1
 

@@ -54,6 +54,9 @@ class TurnRecorder:
             item = await self._queue.get()
             try:
                 await self._write(item)
+            except Exception:
+                # A bug in storing one thing must cost neither the call nor what comes after.
+                log.exception("call %s: not stored: %s %d", self._call_id, type(item).__name__, item.index)
             finally:
                 self._queue.task_done()
 

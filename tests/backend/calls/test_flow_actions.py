@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Literal
 
 import pytest
 
@@ -85,3 +86,20 @@ async def test_webhooks_are_sent_beside_the_call_and_bounded(caplog: pytest.LogC
     assert url == "https://crm.example/hook/s3cr3t"
     assert "not sent: to crm.example" in caplog.text and "s3cr3t" not in caplog.text
     assert (data["node_id"], data["call_id"], data["variables"]) == ("menu", "call_1", {"name": "Ann"})
+
+
+async def test_a_webhook_that_fails_in_an_unforeseen_way_does_not_end_the_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        world = World(tasks)
+        world.gate = Broken()
+        await world.actions.perform(CallWebhook("https://crm.example/hook/s3cr3t"), "menu", {})
+        await until(lambda: "RuntimeError" in caplog.text)
+        assert await world.actions.perform(SendDtmf("1"), "menu", {}) is None
+    assert "s3cr3t" not in caplog.text
+
+
+class Broken(asyncio.Event):
+    async def wait(self) -> Literal[True]:
+        raise RuntimeError("https://crm.example/hook/s3cr3t: the client has been closed")

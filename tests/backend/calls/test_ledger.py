@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -61,3 +62,22 @@ async def test_turns_that_are_never_written_do_not_hold_up_the_end(monkeypatch: 
     async with asyncio.timeout(5):
         await ledger.store_the_end({})
     assert store.turns == {}
+
+
+async def test_a_turn_that_cannot_be_written_costs_neither_the_next_nor_the_writer() -> None:
+    ledger, store, _ = await opened()
+
+    async def add_turn(call_id: str, turn: TurnRecord) -> None:
+        if turn.index == 0:
+            raise UnicodeError("half a character")
+        await MemoryStore.add_turn(store, call_id, turn)
+
+    store.add_turn = add_turn  # type: ignore[method-assign]
+    writer = asyncio.create_task(ledger.turns.run())
+    ledger.turns.add(TURN)
+    ledger.turns.add(replace(TURN, index=1))
+    async with asyncio.timeout(5):
+        await ledger.turns.flush()
+    assert list(store.turns["call_1"]) == [1]
+    assert not writer.done()
+    writer.cancel()
