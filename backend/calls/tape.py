@@ -25,6 +25,7 @@ class Tape:
     ) -> None:
         self._leg, self._ledger, self._how, self._tasks = leg, ledger, how, tasks
         self._on = False
+        self._latest: asyncio.Task[None] | None = None
         self._turnstile = asyncio.Lock()  # first come, first served: on and off in order
         self._work: set[asyncio.Task[None]] = set()
 
@@ -34,6 +35,7 @@ class Tape:
             return
         self._on = on
         task = self._tasks.create_task(self._start() if on else self._stop(), name="recording")
+        self._latest = task
         self._work.add(task)
         task.add_done_callback(self._work.discard)
 
@@ -51,7 +53,8 @@ class Tape:
                 await self._leg.start_recording(self._how)
                 self._ledger.meter.recording(True, self._ledger.clock())
             except CarrierError as error:
-                self._on = False
+                if asyncio.current_task() is self._latest:
+                    self._on = False  # else it was switched off meanwhile, and on again perhaps
                 problem = f"the carrier did not record: {error}"
                 self._ledger.turns.add_recording(
                     CallRecording("failed", begun.started_at, channels=begun.channels, problem=problem)

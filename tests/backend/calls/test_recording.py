@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from backend.core.records import CallRecording
-from tests.backend.calls.carrier import CCID, REFUSED, House, house
-from tests.backend.calls.fakes import agent, until
+from backend.calls.ledger import Ledger
+from backend.calls.leg import CarrierLeg
+from backend.calls.tape import Tape
+from backend.core.agent_settings import RecordingSettings
+from backend.core.records import CallRecord, CallRecording
+from tests.backend.calls.carrier import CCID, REFUSED, Carrier, Counter, House, house
+from tests.backend.calls.fakes import MemoryStore, agent, until
 
 URL = "https://bucket.example/rec.mp3?X-Amz-Signature=abc123"
 SAVED = {
@@ -118,6 +123,26 @@ async def test_a_slow_carrier_delays_no_word_and_holds_up_no_end() -> None:
         await presses(h, "9")
         await h.calls_over()
     assert h.store.spoken()[-1] == ("agent", "Goodbye.")
+
+
+async def test_a_late_refusal_does_not_hide_that_it_was_switched_on_again() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        record = CallRecord(
+            "call_1", "inbound", "desk", "+1", "+2", "in_progress", datetime.now(UTC), call_control_id=CCID
+        )
+        carrier, ledger = Carrier(), Ledger(record, MemoryStore(), Counter())
+        tape = Tape(CarrierLeg(carrier, ledger), ledger, RecordingSettings(), tasks)
+        carrier.gates["start_recording"] = asyncio.Event()
+        carrier.refuse["start_recording"] = REFUSED
+        tape.switch(True)
+        await until(lambda: "start_recording" in carrier.done)
+        tape.switch(False)
+        tape.switch(True)
+        carrier.react["stop_recording"] = lambda: carrier.refuse.clear()
+        carrier.gates["start_recording"].set()
+        await until(lambda: carrier.done.count("start_recording") == 2)
+        tape.switch(False)
+        await until(lambda: carrier.done.count("stop_recording") == 2)
 
 
 async def test_one_that_does_not_stop_stands_in_the_record() -> None:
