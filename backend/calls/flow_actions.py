@@ -12,7 +12,7 @@ from backend.calls.leg import CarrierLeg
 from backend.calls.ports import SendWebhook
 from backend.calls.tape import Tape
 from backend.core.steps import Action, CallWebhook, Hangup, Record, SendDtmf, Transfer
-from backend.errors import CarrierError
+from backend.errors import CallGone, CarrierError
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class FlowActions:
                     self._tape.switch(on)
                 case Hangup():
                     pass  # the conversation ends, and with it the call
+        except CallGone as error:
+            log.info("call %s: %s", self._ledger.record.id, error)  # the caller hung up: nothing failed
         except CarrierError as error:
             log.error("call %s: %s", self._ledger.record.id, error)
             self._ledger.error = str(error)

@@ -67,6 +67,8 @@ class Tape:
             try:
                 await self._leg.stop_recording()
                 self._ledger.meter.recording(False, self._ledger.clock())
+            except CallGone:
+                pass  # so is the recording
             except CarrierError as error:
                 # It goes on to the end of the call then: more is on tape than was wanted.
                 log.error("call %s: the recording does not stop: %s", self._ledger.record.id, error)

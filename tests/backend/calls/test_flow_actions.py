@@ -72,6 +72,20 @@ async def test_only_a_transfer_that_fails_is_told_to_the_caller() -> None:
     assert (world.actions.handed_over, world.handed_over) == (False, 0)
 
 
+async def test_a_caller_who_hung_up_is_no_failure() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        world = World(tasks)
+        assert await world.actions.perform(Record(on=True), "menu", {}) is None
+        await until(lambda: "start_recording" in world.carrier.done)
+        world.carrier.over.add("v3:1")
+        assert await world.actions.perform(Record(on=False), "menu", {}) is None
+        assert await world.actions.perform(SendDtmf("1"), "menu", {}) is None
+        assert await world.actions.perform(Transfer("+15551112222"), "menu", {}) is None
+    assert sorted(world.carrier.done[1:]) == ["send_dtmf", "stop_recording", "transfer"]
+    assert world.ledger.error is None
+    assert not world.actions.handed_over
+
+
 async def test_webhooks_are_sent_beside_the_call_and_bounded(caplog: pytest.LogCaptureFixture) -> None:
     async with asyncio.TaskGroup() as tasks:
         world = World(tasks)
