@@ -150,7 +150,7 @@ class Conversation:
         self._undo.answered(quiet_from_ms)
         typed = ""
         while True:
-            if inbox.asides and inbox.line_up and inbox.caller_quiet.is_set():
+            if inbox.asides and inbox.line_up and inbox.caller_quiet.is_set() and not inbox.handed_back:
                 await self._delivery.asides()
                 quiet_from_ms = self._clock()
             if inbox.keys:

@@ -79,16 +79,22 @@ class Delivery:
                 self._account.agent(turn, said, None)
 
     async def asides(self) -> None:
-        """Say what others asked to be said. A caller who interrupts is heard first; the rest waits."""
+        """Say what others asked to be said. A caller who speaks meanwhile is heard first; the rest waits."""
         while self._inbox.asides:
             await self.line_restored()
             request = self._inbox.asides.popleft()
+            early = self._early
             utterance, cut_by = await self.utter(
                 self._speaker.say(request.text), None, self._account.aside(), interruptible=True
             )
             if utterance.interrupted and isinstance(cut_by, LineLost):
                 self._inbox.asides.appendleft(request)
             elif utterance.interrupted and isinstance(cut_by, BargeIn | KeyPressed):
+                return
+            elif self._early is not None and self._early is not early:
+                # Whatever was said beside it, the words answer what was asked before.
+                self._inbox.hand_back(self._early[0])
+                self._early = early
                 return
 
     async def line_restored(self) -> None:
