@@ -25,11 +25,12 @@ class Way:
     said: str
 
 
-def take(here: Standing, way: Way) -> Step:
-    """Go where it leads, keeping what the caller gave."""
+def take(here: Standing, way: Way, *, is_answer: bool = False) -> Step:
+    """Go where it leads, keeping what the caller gave. `is_answer`: the words are what the node collects, and
+    no model is to find it in them."""
     item, collect = way.item, here.node.collect
     if collect and item in here.node.transitions and not item.when.silence_ms:
-        by_model = here.thinks and here.node.prompt and collect.type in ("text", "name")
+        by_model = not is_answer and here.thinks and here.node.prompt and collect.type in ("text", "name")
         value = None if by_model else _value(here, collect, item, way.said)
         if value and collect.confirm:
             return read_back(here, Pending(value, item, way.captured, ""), collect)
@@ -45,7 +46,7 @@ def otherwise(here: Standing, said: str) -> Step | None:
     onward, collect = here.node.onward, here.node.collect
     if onward is None or (collect and not _value(here, collect, onward, said)):
         return None
-    return take(here, Way(onward, {}, said))
+    return take(here, Way(onward, {}, said), is_answer=True)
 
 
 def is_plain(here: Standing, said: str) -> bool:

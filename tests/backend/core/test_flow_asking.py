@@ -76,6 +76,14 @@ def test_without_an_answer_say_is_said_or_the_question_comes_again() -> None:
     assert last.ends_call and last.actions == (Hangup(),)
 
 
+@pytest.mark.parametrize("kind", ["name", "text"])
+def test_what_a_node_collects_is_kept_without_an_answer(kind: str) -> None:
+    node = {"id": "a", "prompt": "Their name.", "collect": {"name": "who", "type": kind}}
+    call, _ = started({**node, "transitions": [to("bye")]})
+    assert call.heard("Anna Smith").ask is not None
+    assert call.unanswered("Anna Smith").say == ("Goodbye, Anna Smith.",)
+
+
 def test_words_of_the_model_start_the_count_of_reprompts_anew() -> None:
     call, _ = started(MORE)
     for _ in range(6):
