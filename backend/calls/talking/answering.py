@@ -22,6 +22,7 @@ from backend.core.speech import Piece
 from backend.core.steps import Ask, Step
 from backend.core.turns import BargeIn, TurnEnded
 
+_AWAY = ("timeout", "unreachable")  # failures that a caller waits for
 _HOLD_S = 3.0  # an answer waits so long for a caller who makes a sound again
 
 
@@ -45,9 +46,12 @@ class Answering:
         self._thinker, self._flow, self._speaker, self._inbox = thinker, flow, speaker, inbox
         self._account, self._delivery, self._undo = account, delivery, undo
         self._act, self._heard = act, heard
+        self._is_away = False
 
     async def answer(self, step: Step, ask: Ask) -> Step | None:
         """Have the language model speak; the Step it leads to, None: the one we are at."""
+        if self._is_away and ask.said is None:
+            return self._flow.unanswered(None)  # the caller waited in vain already, and said nothing since
         await self._delivery.line_restored()
         interruptible = step.listen is not None and step.listen.interruptible
         cause = self._account.cause
@@ -61,6 +65,7 @@ class Answering:
         finally:
             await turn.aclose()
             self._thinker.done(turn)
+        self._is_away = turn.problem is not None and turn.problem.reason in _AWAY
         if isinstance(cut_by, TurnEnded):
             return self._gone_on(turn, cut_by)
         if not utterance.interrupted:

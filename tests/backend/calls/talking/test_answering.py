@@ -10,6 +10,7 @@ from backend.calls.talking.events import KeyPressed
 from backend.core.llm import ToolCall
 from backend.core.steps import Hangup
 from backend.core.turns import BargeIn, SpeechStarted, TurnEnded
+from backend.errors import LlmError
 from tests.backend.calls.fakes import Script, ScriptedRoute, agent, now_ms, tone, until
 from tests.backend.calls.talks import (
     BYE,
@@ -216,6 +217,26 @@ async def test_without_the_model_say_is_said_and_the_call_ends_politely() -> Non
         await call.end()
     assert call.said[-1] == ("agent", "Goodbye.")
     assert "failed" in call.counted
+
+
+async def test_a_caller_waits_for_a_model_that_is_away_once_a_turn() -> None:
+    fallback = agent(
+        node("name", "Your name?", prompt="Find out their name.", collect={"name": "who", "type": "name"},
+             transitions=[to("day")]),
+        node("day", "Thank you, {{who}}. Which day?", prompt="Find out the day.",
+             transitions=[to("bye", keywords=["no"]), to("bye", intent="is done")]),
+        BYE,
+        **LLM,
+    )  # fmt: skip
+    model = ScriptedModel(*([[LlmError("late", reason="timeout")]] * 9))
+    async with talk(fallback, model=model) as call:
+        await call.heard("Your name?")
+        call.words("Anna Smith.")
+        await call.heard("Thank you, Anna Smith. Which day?")
+        assert len(model.asked) == 2, "on entering the first node, and for the caller's words"
+        call.words("Whatever.")
+        await call.heard("Sorry, I didn't catch that. Which day?")
+        assert len(model.asked) == 3, "with new words it is asked again"
 
 
 async def test_a_model_that_breaks_off_is_listened_to_as_far_as_it_came() -> None:
