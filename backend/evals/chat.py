@@ -39,9 +39,9 @@ from backend.evals.text_call import Mind, written_call, written_parts
 from backend.evals.typed import HELP, Keys, Quit, Silence, Told, Typed, Words, read_typed
 from backend.evals.written import WrittenActivity, WrittenAnnouncer, WrittenEars, utterance
 from backend.settings import Settings
-from backend.simulator.call import Surroundings
 from backend.simulator.caller import KEY_GAP_MS
 from backend.simulator.orders import Plan
+from backend.simulator.ports import Surroundings
 from backend.simulator.script import LISTENER
 from backend.speech_routes import SpeechRoutes
 from backend.thinking import Thinking

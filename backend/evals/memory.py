@@ -32,11 +32,12 @@ from backend.core.records import (
 from backend.core.voicemail import Detection
 from backend.errors import CallGone, CarrierError
 from backend.simulator import commands
-from backend.simulator.call import SimCall, Surroundings
+from backend.simulator.call import SimCall
 from backend.simulator.eventlog import EventLog
 from backend.simulator.media_leg import MediaFaults, StreamFailed
 from backend.simulator.media_wire import Command, FrameWriter, StreamFacts, read_command
 from backend.simulator.orders import CallTimes, Order, Plan
+from backend.simulator.ports import Surroundings
 from backend.simulator.refusal import Refusal
 from backend.telnyx.control import DialedCall
 from backend.telnyx.webhooks import TelnyxEvent
@@ -146,7 +147,7 @@ class _Socket:
 
 
 class _Leg:
-    """The media socket as the carrier sees it. Satisfies `backend.simulator.call.Stream`."""
+    """The media socket as the carrier sees it. Satisfies `backend.simulator.ports.Stream`."""
 
     def __init__(
         self,

@@ -29,9 +29,9 @@ from backend.evals.written import (
     utterance,
     written_plans,
 )
-from backend.simulator.call import Surroundings
 from backend.simulator.call_run import LONGEST_CALL_S, CallRunError, Evidence
 from backend.simulator.orders import Plan
+from backend.simulator.ports import Surroundings
 from backend.simulator.script import Script
 from backend.web.views import view
 

@@ -17,13 +17,14 @@ import orjson
 
 from backend.core.g711 import Codec
 from backend.simulator import refusal
-from backend.simulator.call import SimCall, Surroundings
+from backend.simulator.call import SimCall
 from backend.simulator.conversation import Transcriber
 from backend.simulator.eventlog import EventLog
 from backend.simulator.line import Utterance
 from backend.simulator.machine import with_beep
 from backend.simulator.media_leg import MediaFaults
 from backend.simulator.orders import CallTimes, Order, Outcome, Plan
+from backend.simulator.ports import Surroundings
 from backend.simulator.recording import Recorded
 from backend.simulator.script import LISTENER, Say, Script
 from backend.simulator.voice import CallerVoice
