@@ -60,6 +60,7 @@ class Conversation:
         self._account = Account(recorder, history, clock, node_id=lambda: flow.node_id)
         self._undo = Undo(flow, lambda: speaker.last)
         self._delivery = Delivery(flow, speaker, self._inbox, self._account, self._undo)
+        self._still_asked = False  # what we say breaks the silence after a question, and is no other
         self._answering: Answering | None = None
         if thinker is not None:
             self._answering = Answering(
@@ -182,13 +183,16 @@ class Conversation:
 
     def _said_over(self) -> Step | None:
         """Where words lead that the caller said over our own, if they lead anywhere."""
-        early = self._delivery.take_early()
+        early, still_asked = self._delivery.take_early(), self._still_asked
+        self._still_asked = False
         if early is None or self._inbox.handed_back or self._inbox.keys:
             return None
-        ended, node_id, asked = early
-        if not self._flow.matters(ended.text, asked=asked and node_id == self._flow.node_id):
+        # Who began before our "are you still there?" was heard answers what was asked before.
+        answers = still_asked and early.first
+        asked = early.asked and early.node_id == self._flow.node_id
+        if not answers and not self._flow.matters(early.ended.text, asked=asked):
             return None
-        return self._heard(ended)
+        return self._heard(early.ended)
 
     def _heard(self, ended: TurnEnded) -> Step:
         self._account.answers(ended)
@@ -217,6 +221,9 @@ class Conversation:
         return next_step
 
     def _silence(self, quiet_from_ms: float) -> Step:
+        node_id = self._flow.node_id
         self._account.answers_silence()
         self._undo.close()
-        return self._flow.silence(int(self._clock() - quiet_from_ms))
+        step = self._flow.silence(int(self._clock() - quiet_from_ms))
+        self._still_asked = step.node_id == node_id
+        return step

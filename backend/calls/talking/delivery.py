@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from backend.calls.speaking.speaker import Speaker, Utterance
 from backend.calls.talking.account import Account, AgentTurn
@@ -22,6 +22,18 @@ from backend.core.steps import Expects, Step
 from backend.core.turns import BargeIn, SpeechStarted, TurnEnded
 
 
+@dataclass(frozen=True, slots=True)
+class Early:
+    """What the caller said while we went on speaking."""
+
+    ended: TurnEnded
+    node_id: str
+    asked: bool
+    """Whether they had begun to hear a question of ours."""
+    first: bool
+    """Whether they began before they heard anything of what we were about to say."""
+
+
 class Delivery:
     """One call's words on their way out."""
 
@@ -30,7 +42,7 @@ class Delivery:
         self.cut: Utterance | None = None
         """What a caller's sound interrupted, until it proves to be words."""
         self.waiting = Waiting(inbox.caller_quiet)
-        self._early: tuple[TurnEnded, str, bool] | None = None
+        self._early: Early | None = None
         self._flow, self._speaker, self._inbox = flow, speaker, inbox
         self._account, self._undo = account, undo
 
@@ -93,7 +105,7 @@ class Delivery:
                 return
             elif self._early is not None and self._early is not early:
                 # Whatever was said beside it, the words answer what was asked before.
-                self._inbox.hand_back(self._early[0])
+                self._inbox.hand_back(self._early.ended)
                 self._early = early
                 return
 
@@ -109,8 +121,8 @@ class Delivery:
         cut, self.cut = self.cut, None
         return cut
 
-    def take_early(self) -> tuple[TurnEnded, str, bool] | None:
-        """What the caller said while we went on speaking, the node, and whether its question was begun."""
+    def take_early(self) -> Early | None:
+        """What the caller said while we went on speaking."""
         early, self._early = self._early, None
         return early
 
@@ -175,7 +187,10 @@ class Delivery:
     def _keep_early(self, ended: TurnEnded) -> None:
         script = self._speaker.last.text if self._speaker.speaking and self._speaker.last else ""
         asked = has_asked(self._speaker.heard_so_far, script) if script else False
-        self._early = ended, self._flow.node_id, asked
+        last = self._speaker.last
+        heard_ms = last.heard_from_ms if last is not None else None
+        first = heard_ms is None or ended.started_ms < heard_ms
+        self._early = Early(ended, self._flow.node_id, asked, first)
 
     def _leaves_us_the_floor(self, ended: TurnEnded, expects: Expects) -> bool:
         if not ended.text:
