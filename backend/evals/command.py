@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 
@@ -89,6 +90,8 @@ def choose(options: EvalOptions, find_agent: Callable[[str], Agent]) -> list[Job
         if cases:
             jobs.append(Job(suite, str(path), find_agent(options.agent or suite.agent), cases))
             _must_have_models(jobs[-1])
+            if options.agent is None:
+                _must_be_of_agent(jobs[-1])
     if not jobs:
         raise SuiteError(_nothing_fits(suites, options))
     return jobs
@@ -117,6 +120,32 @@ def _must_have_models(job: Job) -> None:
             raise SuiteError(
                 f"{job.file}: {case.id}: played_by.model: is missing, and {job.agent.name} has none either"
             )
+
+
+def _must_be_of_agent(job: Job) -> None:
+    """What the agent does not have is reached or used in no call: to expect that it is not proves nothing."""
+    nodes = [node.id for node in job.agent.call_flow.nodes] if job.agent.call_flow else []
+    tools = [tool.name for tool in job.agent.tools]
+    mistakes: list[str] = []
+    for case in job.cases:
+        expect = case.expect
+        ends_at = () if expect.ends_at is None else (expect.ends_at,)
+        named = {"nodes": (expect.nodes, nodes), "never_nodes": (expect.never_nodes, nodes),
+                 "ends_at": (ends_at, nodes), "tools": (expect.tools, tools),
+                 "never_tools": (expect.never_tools, tools)}  # fmt: skip
+        mistakes += [
+            f"{job.file}: {case.id}: expect.{field}: {job.agent.name} has no {name!r}{_nearest(name, known)}"
+            for field, (names, known) in named.items()
+            for name in names
+            if name not in known
+        ]
+    if mistakes:
+        raise SuiteError("\n".join(mistakes))
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known) or 'none'}"
 
 
 def suite_files(paths: Sequence[Path]) -> list[Path]:

@@ -218,7 +218,9 @@ def load_suite(path: Path) -> Suite:
     try:
         return Suite.model_validate(document)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
+        # A list is called too short when its only item was refused, whose own mistake says more.
+        found = error.errors(include_url=False)
+        problems = [item for item in found if item["type"] != "too_short" or len(found) == 1]
         raise SuiteError("\n".join(f"{path}: {_sentence(dict(problem))}" for problem in problems)) from error
 
 
@@ -261,6 +263,10 @@ def _sentence(problem: Mapping[str, Any]) -> str:
     reason = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "missing":
         reason = "is missing"
+    elif problem["type"] == "too_short":
+        reason = "is empty"
+    elif problem["type"] == "string_pattern_mismatch" and ("id" in loc or "tags" in loc):
+        reason = f"{problem['input']!r} is not a name of letters, digits, '.', '_' and '-'"
     if field.startswith("cases[") and reason.startswith("steps"):
         separator, rest = ".", reason
         return f"{field}{separator}{rest}"

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from backend.evals.command import EvalOptions, choose
 from backend.evals.suite import Suite, SuiteError, load_suite, suite_schema
+from backend.storage.agent_files import AgentFiles
 
 ROOT = Path(__file__).parents[3]
 SUITES = sorted(path for path in (ROOT / "evals").glob("*.json") if not path.name.endswith(".schema.json"))
@@ -59,7 +61,11 @@ def test_a_line_s_noise_is_behind_all_that_is_said(tmp_path: Path) -> None:
             "cases[0].steps[0]: unknown field 'sya'; did you mean 'say'?",
         ),
         ({"cases": [{"id": "x"}, {"id": "x"}]}, "two cases have the id 'x'"),
-        ({"cases": []}, "cases: "),
+        ({"cases": []}, "cases: is empty"),
+        (
+            {"cases": [{"id": "a b", "steps": []}]},
+            "cases[0].id: 'a b' is not a name of letters, digits, '.', '_' and '-'",
+        ),
         ({"agnet": "x"}, "agnet: is no field; did you mean 'agent'?"),
         ({"pass_rate": 2}, "pass_rate: "),
         ({"cases": [{"steps": []}]}, "cases[0].id: is missing"),
@@ -75,6 +81,23 @@ def test_a_mistake_is_told_with_file_field_and_reason(
         load_suite(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert sentence in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_the_agent_does_not_have_is_a_mistake_and_not_proven_absent(tmp_path: Path) -> None:
+    agents = AgentFiles(ROOT / "agents")
+    agents.load()
+    front_desk = agents.by_number("+15550100001")
+    assert front_desk is not None
+    expect = {"never_nodes": ["humann"], "ends_at": "booked", "never_tools": ["pay"]}
+    path = written(tmp_path, expect=expect)
+    with pytest.raises(SuiteError) as caught:
+        choose(EvalOptions((path,), "text"), lambda _: front_desk)
+    assert str(caught.value).splitlines() == [
+        f"{path}: one: expect.never_nodes: Willow Clinic front desk has no 'humann'; did you mean 'human'?",
+        f"{path}: one: expect.never_tools: Willow Clinic front desk has no 'pay'; known are none",
+    ]
+    assert choose(EvalOptions((path,), "text", agent="another"), lambda _: front_desk)
 
 
 def test_what_is_no_json_or_no_file_is_told(tmp_path: Path) -> None:
