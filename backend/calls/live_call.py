@@ -221,6 +221,7 @@ class LiveCall:
         await self.ledger.store_the_end(self._talk.variables if self._talk is not None else self._variables)
 
     def _handed_over(self) -> None:
+        self.who_answered.close()  # whatever it was that picked up: it talks to somebody else now
         self.ledger.meter.transferred()
         self.tell(self.machine.handed_over)
 

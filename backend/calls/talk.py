@@ -262,6 +262,10 @@ class Talk:
         except (SpeechError, TimeoutError) as error:
             log.error("call %s: the message was not said: %s", self._call_id, error)
             self._ledger.error = f"the message was not said: {error}"
+        except Exception as error:
+            # As in a talk: a bug must not cost the call its end.
+            log.exception("call %s: the message failed", self._call_id)
+            self._ledger.error = f"internal error: {error!r}"
         finally:
             sender.cancel()
             await asyncio.wait([sender])

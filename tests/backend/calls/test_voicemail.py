@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from backend.calls.speaking.speaker import Speaker, Utterance
 from backend.errors import RequestError, SpeechError
 from tests.backend.calls.carrier import House, house
 from tests.backend.calls.fakes import Script, ScriptedRoute, agent, tone, until
@@ -169,6 +170,37 @@ async def test_a_message_without_a_voice() -> None:
         await h.calls_over()
     assert (h.store.only.voicemail, h.carrier.done[-1]) == ("failed", "hangup")
     assert h.store.only.error is not None and "the message was not said" in h.store.only.error
+
+
+async def test_a_message_that_fails_in_an_unforeseen_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(caller()) as h:
+        await answered(h)
+        await h.heard(HELLO)
+
+        async def say(speaker: Speaker, text: str) -> Utterance:
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(Speaker, "say", say)
+        h.carrier.tell(GREETED)
+        await h.calls_over()
+    record = h.store.only
+    assert (record.state, record.hangup_cause, record.voicemail) == ("ended", "normal_clearing", "failed")
+    assert record.error == "internal error: RuntimeError('a bug')"
+
+
+@pytest.mark.parametrize("message", [None, MESSAGE])
+async def test_a_verdict_on_a_call_that_was_handed_over_ends_nothing(message: str | None) -> None:
+    async with house(caller(message)) as h:
+        await answered(h)
+        await h.heard(HELLO)
+        await h.manager.transfer(h.store.only.id, "+15557778888")
+        h.carrier.tell(DETECTED, result="machine")
+        h.carrier.tell(GREETED)
+        h.carrier.line.drop()  # as the carrier does then; and time for whatever might follow
+        await until(lambda: h.carrier.line.closed.is_set())
+        assert h.carrier.done == ["dial", "start_streaming", "transfer"]
+        await over(h)
+    assert said(h) == [HELLO]
 
 
 async def test_an_agent_that_does_not_ask_is_not_told() -> None:
