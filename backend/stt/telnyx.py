@@ -6,8 +6,8 @@ Puts what is told together by turns. Knows no webhook and no command; whoever as
 from __future__ import annotations
 
 import asyncio
-import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ _TOO_SOON_S = 0.4
 _JUST_BEFORE_S = 0.3
 # Nothing told for so long, and nothing since the turn before: it does not listen.
 _DEAF_S = 4.0
+_MOST_CLOCKS = 16
 _MOST_FINALS = 400  # of one turn; a caller who talks for ten minutes makes some 150
 
 
@@ -63,7 +64,9 @@ class TelnyxTranscriber:
         self._alone = alone
         self._clock = clock
         self._turn = _Turn(float("-inf"))
-        self._carrier_ahead_s = -math.inf  # its clock before ours, less the shortest way here
+        # Its clock before ours, less the way here, of what it told last. Not of all it ever told: a clock
+        # of its that was wrong once would make everything after seem late.
+        self._ahead_s: deque[float] = deque(maxlen=_MOST_CLOCKS)
         self._alive = False  # it told something since it was last silent
         self._news = asyncio.Event()
         self._listening = self._closed = False
@@ -142,8 +145,8 @@ class TelnyxTranscriber:
         except ValueError:
             return now_s
         at_s = (said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp()
-        self._carrier_ahead_s = max(self._carrier_ahead_s, at_s - now_s)
-        return at_s - self._carrier_ahead_s
+        self._ahead_s.append(at_s - now_s)
+        return at_s - max(self._ahead_s)  # the shortest way
 
     async def aclose(self) -> None:
         """The carrier stops by itself when the call ends."""

@@ -200,6 +200,19 @@ async def test_a_webhook_that_was_held_up_does_not_speak_in_a_later_turn() -> No
     assert await answer(asking) == "No."
 
 
+async def test_a_clock_of_the_carriers_that_was_wrong_once_does_not_deafen_for_long() -> None:
+    line = Line()
+    await line.turn()
+    line.ears.told("Hello.", final=True, at="2026-01-01T01:00:00Z")  # an hour ahead of all others
+    for second in range(20):
+        line.now_s += 1.0
+        line.ears.told("and", final=False, at=f"2026-01-01T00:00:{second:02}Z")
+    await line.turn()
+    asking = await line.ask()
+    line.ears.told("My name is Ann.", final=True, at="2026-01-01T00:00:21Z")
+    assert await answer(asking) == "My name is Ann."
+
+
 async def test_the_same_words_told_twice_are_said_once() -> None:
     line = Line()
     await line.turn()
