@@ -65,9 +65,9 @@ def lay_out(folder: Path, tool_url: str) -> Path:
         "tools": [{
             "name": "book", "description": "Books a day.", "url": tool_url,
             "parameters": {"type": "object", "properties": {"day": {"type": "string"}}, "required": ["day"]},
-        }],
+        }, {"name": "cancel", "description": "Cancels it.", "url": tool_url}],
         "call_flow": {"start": "day", "nodes": [
-            {"id": "day", "prompt": "Ask for the day and book it.", "tools": ["book"],
+            {"id": "day", "prompt": "Ask for the day and book it.", "tools": ["book", "cancel"],
              "transitions": [{"to": "bye", "when": {"intent": "wants to end the call"}}]},
             {"id": "bye", "say": "Goodbye.", "actions": [{"type": "hangup"}]},
         ]},
