@@ -47,7 +47,8 @@ from backend.speech_routes import SpeechRoutes
 from backend.thinking import Thinking
 
 _LOOK_S = 4.0
-_QUIET_MS, _THINKING_MS = 3_000.0, 6_000.0  # without a word for so long, it is your turn
+_QUIET_S = 3.0  # without a word for so long, and nothing waited for, it is your turn
+_AFTER_SILENCE_S = 0.5  # of that, where you said nothing: time for what answers it to begin
 _TICK_S = 0.02
 _TYPED_CHARACTER = 160  # samples: typed words reach the agent faster than spoken ones
 _TYPED_LEAST = 16  # characters: a shorter sound would be no speech
@@ -134,6 +135,7 @@ class _Chat:
         self._direction: Direction = "inbound" if agent.phone_numbers else "outbound"
         self._variables = dict(options.variables)
         self._seen = 0
+        self._quiet_since_s: float | None = None  # in writing: how long nobody has spoken
 
     # --- in writing --------------------------------------------------------------------------------------
 
@@ -163,14 +165,15 @@ class _Chat:
         """Returns once nobody has spoken for a while, or the call is over: whether it is."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, LeapingLoop)
-        patience_ms = _QUIET_MS if self._agent.llm.provider == "none" else _THINKING_MS
         line = call.sim.conversation.line
-        since_s = loop.time()
-        while call.sim.state != "ended" and (loop.time() - since_s) * 1000 < patience_ms:
+        since_s = loop.time() if self._quiet_since_s is None else loop.time() - _QUIET_S + _AFTER_SILENCE_S
+        while call.sim.state != "ended" and loop.time() - since_s < _QUIET_S:
             await asyncio.sleep(_TICK_S)
             self._tell_of_line(call)
             if line.caller_speaking or line.queue.queued_ms or line.announcing or loop.waits:
-                since_s = loop.time()
+                since_s, self._quiet_since_s = loop.time(), None
+        if self._quiet_since_s is None:
+            self._quiet_since_s = since_s
         return call.sim.state == "ended"
 
     # --- aloud -------------------------------------------------------------------------------------------
@@ -256,6 +259,7 @@ class _Chat:
 
     async def _act(self, call: MemoryCall, typed: Typed | None) -> bool:
         """Do what was typed. False: the caller hangs up."""
+        quiet_since_s, self._quiet_since_s = self._quiet_since_s, None
         match typed:
             case Words(text):
                 written = utterance(text.ljust(_TYPED_LEAST), character=_TYPED_CHARACTER)
@@ -265,6 +269,7 @@ class _Chat:
                     call.sim.conversation.press(digit)
                     await asyncio.sleep(KEY_GAP_MS / 1000)
             case Silence(seconds):
+                self._quiet_since_s = quiet_since_s
                 await self._wait(call, seconds)
             case Told(text):
                 self.view.told(text)
@@ -274,9 +279,12 @@ class _Chat:
 
     async def _wait(self, call: MemoryCall, seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + seconds
+        began_s = loop.time() if self._quiet_since_s is None else self._quiet_since_s
+        until_s = began_s + seconds
         while loop.time() < until_s and call.sim.state != "ended":  # noqa: ASYNC110 - time is what is wanted
             await asyncio.sleep(_TICK_S)
+        if self._quiet_since_s is not None:
+            self._quiet_since_s = loop.time()
 
     async def _finish(self, call: MemoryCall) -> None:
         if call.sim.state != "ended":

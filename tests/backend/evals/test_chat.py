@@ -55,6 +55,15 @@ def test_an_appointment_is_booked_by_typing() -> None:
     assert "phone='2125550142'" in out
 
 
+def test_silence_lasts_as_long_as_is_typed() -> None:
+    appointment = ("--var", "name=Maria", "--var", "appointment_day=Friday", "--var", "appointment_time=ten")
+    # Seven seconds of silence are taken for an answering machine.
+    out = typed(chat("reminder", "--text", *appointment), "Hold on.", "/silence 5", "Yes.")
+    assert "→ remind" in out and "→ leave_message" not in out
+    out = typed(chat("reminder", "--text", *appointment), "Hold on.", "/silence 5", "/silence 3")
+    assert "→ leave_message" in out
+
+
 def test_what_is_nothing_to_do_takes_no_time() -> None:
     out = typed(chat("front-desk", "--text"), *["/help", "/dance", "/press x", ""] * 20, "/quit")
     assert "Are you still there?" not in out
