@@ -247,23 +247,33 @@ class LiveCall:
         if self._talk is not None:
             self._talk.line_restored()
         else:
-            assert self._tasks is not None
-            assert self._actions is not None
-            self._talk = Talk(
-                self.agent,
-                self._variables,
-                self._parts,
-                self._equipment,
-                self.ledger,
-                self._actions,
-                codec=codec,
-                send=self._line.send,
-                tasks=self._tasks,
-                on_over=self._talk_over,
-                silent=self.who_answered.hushed,
-            )
+            try:
+                self._talk = self._begin_talk(codec)
+            except Exception as error:
+                # A bug must not leave the caller in silence until the carrier has tried again in vain.
+                log.exception("call %s: the talk could not begin", self.record.id)
+                self.ledger.error = f"internal error: {error!r}"
+                self._talk_over("the agent could not begin")
+                return
             self.who_answered.line_is_up(self._talk)
         self.tell(self.machine.media_attached)
+
+    def _begin_talk(self, codec: Codec) -> Talk:
+        assert self._tasks is not None
+        assert self._actions is not None
+        return Talk(
+            self.agent,
+            self._variables,
+            self._parts,
+            self._equipment,
+            self.ledger,
+            self._actions,
+            codec=codec,
+            send=self._line.send,
+            tasks=self._tasks,
+            on_over=self._talk_over,
+            silent=self.who_answered.hushed,
+        )
 
     def line_lost(self) -> None:
         """The media socket is gone."""

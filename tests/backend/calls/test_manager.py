@@ -919,6 +919,18 @@ async def test_shutdown_while_new_calls_are_being_stored_waits_for_neither() -> 
     assert h.store.calls[placed.id].state == "failed"
 
 
+async def test_a_talk_that_cannot_begin_ends_the_call_at_once() -> None:
+    def broken(agent: Agent) -> None:
+        raise RuntimeError("a bug")
+
+    async with house(ASK, language_model=broken) as h:
+        h.carrier.ring()
+        await h.calls_over()
+    assert h.carrier.done == ["answer", "start_streaming", "hangup"]
+    assert h.store.only.state == "ended"
+    assert h.store.only.error == "internal error: RuntimeError('a bug')"
+
+
 # --- health --------------------------------------------------------------------------------------------
 
 
