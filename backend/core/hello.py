@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 
 _CALLS = (
-    r"(?:hello|hullo|hallo|hi|hey|allo|allô|hola|bueno|pronto|moshi|good (?:morning|afternoon|evening|day))"
+    r"(?:(?:hello|hullo|hallo|hi|hey)(?: there)?|allo|allô|hola|bueno|pronto|moshi"
+    r"|good (?:morning|afternoon|evening|day))"
 )
 _THERE = r"(?:there|here|on the line|on the phone|with me|listening)"
 _ASKS = (

@@ -13,7 +13,7 @@ from tests.backend.calls.fakes import agent
     "text",
     ["Hello?", "Hello.", "Hello? Hello?", "hi", "Um, hello, is anybody there?", "Are you still there?",
      "Yes, hello?", "Can you hear me?", "Hello, can you hear me? Hello?", "Good morning.", "Allô?",
-     "Hello? Are you there?"],
+     "Hello? Are you there?", "Hi there.", "Hey there, can you hear me?"],
 )  # fmt: skip
 def test_a_hello(text: str) -> None:
     assert is_hello(text)
