@@ -52,6 +52,15 @@ _POLITE_END = re.compile(r"[\s,.!]*\b(?:please|thanks|thank you)[\s.!]*$", re.IG
 _EXTENSION = re.compile(r"\b(?:extension|ext)\b\.?|(?<=\d)\s?x(?=\s?\d)", re.IGNORECASE)
 _EMAIL = re.compile(r"[a-z0-9][a-z0-9._%+-]*@[a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)*\.[a-z]{2,}")
 _MOST = {"name": 80, "email": 120}
+# Asked back instead of a name: "What was that?", "Why do you need it?", "Say that again, please."
+_NO_NAME = re.compile(
+    r"(?:(?:sorry|excuse me|well|but|wait|oh|um|uh)[\s,.]+)*(?:"
+    r"(?:what|why|who|how|where|when|which|can|could|would|do|does|did|are|is)(?:'s)?\s"
+    r"(?:you|i|we|that|this|it|is|was|were|are|do|does|did|should|would|about|for)\b.*"
+    r"|what|why|who|huh|whatever|pardon(?: me)?|excuse me|come again|(?:say|repeat) (?:that|it|this)\b.*"
+    r"|(?:i )?(?:do not|don't) (?:know|understand|get)\b.*)[\s?.!]*",
+    re.IGNORECASE,
+)
 # Words beside a value that say nothing of their own: with only such, an answer is nothing but the answer.
 _BESIDE = frozenset(
     "its it is that thats my number phone date email address the a on of at and please thanks thank you i im "
@@ -140,6 +149,8 @@ def correction(kind: AnswerType, said: str, today: date, was: str = "") -> str |
 
 
 def _name(said: str) -> str | None:
+    if _NO_NAME.fullmatch(tidy(said)):
+        return None
     name = words_of_letters(_POLITE_END.sub("", _LEAD_IN.sub("", tidy(said))).strip(" ,."))
     letters = sum(char.isalpha() for char in name)
     return name if letters >= 2 and len(name) <= _MOST["name"] and len(name.split()) <= 6 else None
