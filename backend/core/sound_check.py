@@ -12,6 +12,7 @@ _STRIDE = 3 * _WINDOW
 _LOUD_RMS = 400.0  # of 32768
 _FLAT = 0.47  # spectral flatness: vowels lie under 0.1, a long "s" at 0.3 to 0.5, white noise at 0.56 ± 0.05
 _HISS_WINDOWS = 8  # 770 ms: no consonant lasts so long
+_LIKE_HISS = 0.35  # what belongs to a hiss that was found out
 _STUCK_MS = 700.0
 _SILENCE_MS = 4000.0  # before the first sound
 _SILENT_PEAK = 20.0
@@ -25,7 +26,7 @@ class SoundCheck:
     def __init__(self) -> None:
         self._rest = b""
         self._flatness: deque[float] = deque(maxlen=_HISS_WINDOWS)
-        self._stuck_ms = self._silent_ms = 0.0
+        self._stuck_ms = self._silent_ms = self._hiss_ms = 0.0
         self._heard_something = False
 
     def push(self, pcm16_8k: bytes) -> str | None:
@@ -43,6 +44,12 @@ class SoundCheck:
             return f"it is silent for {_SILENCE_MS / 1000:g} s"
         return None
 
+    @property
+    def bad_ms(self) -> float:
+        """How long the sound has been at its end what speech is not: noise, or one value."""
+        unseen_ms = len(self._rest) / 16
+        return max(self._hiss_ms, self._stuck_ms) + unseen_ms
+
     def _look(self, samples: NDArray[np.float32]) -> None:
         step_ms = _STRIDE / 8
         low, high = float(samples.min()), float(samples.max())
@@ -50,11 +57,14 @@ class SoundCheck:
         self._stuck_ms = self._stuck_ms + step_ms if stuck else 0.0
         if high - low <= 2 * _SILENT_PEAK:
             self._silent_ms += step_ms
+            self._hiss_ms = 0.0
             self._flatness.clear()
             return
         self._heard_something = True
         is_loud = float(np.dot(samples, samples)) > _WINDOW * _LOUD_RMS**2
-        self._flatness.append(_flatness(samples) if is_loud else 0.0)
+        flatness = _flatness(samples) if is_loud else 0.0
+        self._flatness.append(flatness)
+        self._hiss_ms = self._hiss_ms + step_ms if flatness > _LIKE_HISS else 0.0
 
 
 def _flatness(samples: NDArray[np.float32]) -> float:

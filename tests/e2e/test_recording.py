@@ -27,7 +27,8 @@ AGENT = {
                 {"to": "secret", "when": {"keywords": ["table"]}}]},
             {"id": "secret", "say": "One moment, please.", "actions": [{"type": "record", "on": False}],
              "transitions": [{"to": "bye", "when": {"otherwise": True}}]},
-            {"id": "bye", "say": "Goodbye.", "actions": [{"type": "hangup"}]},
+            {"id": "bye", "say": "Goodbye, and thank you very much for calling us today.",
+             "actions": [{"type": "hangup"}]},
         ],
     },
 }  # fmt: skip

@@ -32,6 +32,7 @@ class Request:
         self._resampler: Resampler | None = None
         self._check = SoundCheck()
         self._pcm16_8k = bytearray()
+        self._bad_ms = 0.0
         self._parts: deque[Sound] = deque()  # of the chunk that came last, still to be given
         self.marks: list[CharMark] = []
         self.pending = self._ask()
@@ -45,6 +46,11 @@ class Request:
     def sound_ms(self) -> float:
         """How much that is."""
         return len(self._pcm16_8k) / 16
+
+    @property
+    def speech_ms(self) -> float:
+        """How much of that may be speech: not the noise at its end that was found out."""
+        return max(0.0, self.sound_ms - self._bad_ms)
 
     @property
     def is_endless(self) -> bool:
@@ -80,6 +86,9 @@ class Request:
         self.marks += sound.marks
         self._pcm16_8k += pcm16
         if (problem := self._check.push(pcm16)) is not None:
+            # This chunk goes nowhere; what of the noise was given before it is known by its length.
+            self._bad_ms = max(0.0, self._check.bad_ms - len(pcm16) / 16)
+            del self._pcm16_8k[len(self._pcm16_8k) - len(pcm16) :]
             raise self.error("noise", f"what it gives is no speech: {problem}")
         if sound.encoding == "ulaw" and self._codec is Codec.PCMU:
             return sound.data

@@ -245,7 +245,7 @@ class Voice:
             self._discard(request)
             self._warm_standby(tried)
             await out.put(request.flush())
-            said = await self._account(request, piece, out, error)
+            said = await self._account(request, piece, out)
             out.amend(piece.until(said).text)
             out.end()
             return _Broken(said, error)
@@ -348,26 +348,26 @@ class Voice:
 
     # --- what was said ---------------------------------------------------------------------------------
 
-    async def _account(self, request: Request, piece: Piece, out: Outlet, error: SpeechError) -> int:
+    async def _account(self, request: Request, piece: Piece, out: Outlet) -> int:
         """How many words the caller will have heard whole. Half a word not yet sent is taken back."""
         if request.is_endless:  # all was said long ago
             out.take_back(request.sound_ms - 2 * self._lasts_ms(request.plan, piece))
             return len(piece.words)
-        end = ending(request.pcm16_8k)
+        end = ending(request.pcm16_8k[: round(request.speech_ms * 8) * 2])
         if not end.voiced_ms:
+            out.take_back(request.sound_ms - request.speech_ms)
             return 0
         if request.marks:
-            said, border_ms = said_by_marks(piece, request.marks, request.sound_ms)
+            said, border_ms = said_by_marks(piece, request.marks, request.speech_ms)
             out.take_back(request.sound_ms - border_ms)
             return said
         kept_ms = request.sound_ms - out.take_back(request.sound_ms - end.border_ms)
+        kept_ms = min(kept_ms, request.speech_ms)
         rate = self._ms_per_character(request.plan)
         expected = said_by_duration(piece, end.speech_ms(kept_ms), rate)
         by_ear = await self._listen(request, piece, kept_ms, expected, out)
         if by_ear is not None:
             return by_ear
-        if error.reason == "noise":
-            return 0
         # A word cut in two is said again; one whose end was only just reached is not.
         return int(expected + 0.25)
 

@@ -236,6 +236,25 @@ async def test_noise_is_not_spoken_on() -> None:
     assert out.pieces[-1][2] == "noise"
 
 
+@pytest.mark.parametrize(("clean_ms", "said"), [(0, []), (1000, ["One two three four"])])
+async def test_no_word_was_said_by_noise_whatever_the_vendor_aligned_it_with(
+    clean_ms: int, said: list[str]
+) -> None:
+    noise = np.random.default_rng(3).normal(0, 8000, 12_000).clip(-32768, 32767).astype("<i2").tobytes()
+    spoken = np.frombuffer(tone(1000), "<i2")[: clean_ms * 24 : 3].astype("<i2").tobytes() + noise
+    marks = [CharMark(at, at * 50.0) for at in range(len(TEXT))]
+    chunks = [
+        Sound(audioop.lin2ulaw(spoken[at : at + 1600], 2), "ulaw", 8000, marks if at == 0 else ())
+        for at in range(0, len(spoken), 1600)
+    ]
+    out = Ledger(sendable=10_000)
+    async with speaking(ScriptedRoute({TEXT: Script(chunks)}), Second()) as voice:
+        await voice.say(PIECE, out)
+    assert [text for route, text in out.said if route == "sesame_ws"] == said
+    assert out.words == TEXT
+    assert out.pieces[0][3] / 8 <= clean_ms + 60, "the noise not sent yet is taken back"
+
+
 async def test_everything_was_said_when_the_route_failed() -> None:
     out, second = Ledger(), Second()
     async with speaking(says(6000, GONE), second) as voice:
