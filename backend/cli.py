@@ -327,7 +327,7 @@ class _AgentsOf:
         if (agent_id := self._id_in_file(stem)) and (found := self._files.get(agent_id)):
             return found
         known = ", ".join(f"{agent.name} ({agent.id})" for agent in self._files.all())
-        _fail(f"there is no agent {wanted}; known are {known}")
+        _fail(f"there is no agent {wanted} in {self._folder}; known are {known}")
 
     def _id_in_file(self, stem: str) -> str | None:
         path = self._folder / f"{stem}.json"

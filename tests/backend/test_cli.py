@@ -153,7 +153,7 @@ def test_preparing_needs_a_speech_server(tmp_path: Path, monkeypatch: pytest.Mon
     ("arguments", "sentence"),
     [
         (("--runs", "0"), "--runs 0: give a number from 1 to 1000"),
-        (("--agent", "nobody"), "there is no agent nobody; known are"),
+        (("--agent", "nobody"), "there is no agent nobody in "),
         (("--route", "sesame"), "--route sesame: there is no such route; choose from sesame_ws, "),
         (("--route", "elevenlabs"), "no speech route is configured that could be measured: elevenlabs: set "),
         (("--text", "***"), "--text: there is nothing in it that can be spoken"),
