@@ -210,7 +210,8 @@ def parse_llm_script(document: Any) -> LlmScript:
 
 def _fits(when: LlmWhen, heard: Heard) -> dict[str, str] | None:
     # A rule for the caller's words would otherwise call its tool again and again.
-    if (heard.tool is not None) != (when.tool is not None) and (when.tool or when.user):
+    is_of_either = when.tool is not None or when.user is not None
+    if is_of_either and (heard.tool is not None) != (when.tool is not None):
         return None
     if when.offers is not None and when.offers not in heard.offered:
         return None

@@ -133,6 +133,12 @@ def test_the_first_rule_that_fits_answers() -> None:
     assert said(rules, heard("hm", tools=tools)) == "I could."
 
 
+def test_a_rule_for_any_tool_s_result_waits_for_one() -> None:
+    rules = LlmRules(parse_llm_script({"rules": [{"when": {"tool": ""}, "reply": "Done."}]}))
+    assert said(rules, heard("Hello.")) == "You said: Hello."
+    assert said(rules, heard("Hello.", tool="booked")) == "Done."
+
+
 def test_what_was_said_fills_slots_once() -> None:
     rules = LlmRules(parse_llm_script({"rules": [{"reply": "{{user}} {{unknown}}"}]}))
     assert said(rules, heard("{{tool}}", tool=None)) == "{{tool}} {{unknown}}"
