@@ -453,7 +453,8 @@ async def test_texts_that_are_our_own_fault_make_no_voice_fail(world: World) -> 
     evidence = await calling
     assert not evidence.call["error"]
     turns = {turn["text"]: turn for turn in evidence.call["turns"]}
-    assert set(STRANGE.values()) <= set(turns)
+    kept = {text.replace("\0", "") for text in STRANGE.values()}  # PostgreSQL takes no null character
+    assert kept <= set(turns)
     for unsayable in ("emoji only", "punctuation", "right to left"):
         assert turns[STRANGE[unsayable]]["spoken"] == []
     assert "speak" not in (await world.heard(evidence)).lower(), "tags are not read out"
