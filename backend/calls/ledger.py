@@ -43,12 +43,16 @@ class Ledger:
         """Whether the database knows this call; if not, it is told again with every change."""
         self._store, self._observer = store, observer
 
-    async def update(self, **changes: object) -> bool:
-        """Change the call's record, here and in the database; False when that could not be told."""
+    def note(self, **changes: object) -> None:
+        """Change the call's record here; the database is told with the end."""
         before = self.record.state
         self.record = replace(self.record, **changes)  # type: ignore[arg-type]
         if self.record.state != before:
             self._observer.call_moved(self.record.direction, before, self.record.state)
+
+    async def update(self, **changes: object) -> bool:
+        """Change the call's record, here and in the database; False when that could not be told."""
+        self.note(**changes)
         try:
             if self.stored:
                 await self._store.update(self.record.id, **changes)
@@ -61,7 +65,17 @@ class Ledger:
         return True
 
     async def store_the_end(self, variables: Mapping[str, str]) -> None:
-        """Everything once more, so that whatever the database missed meanwhile is put right."""
+        """The turns, then the record: whoever reads that a call is over reads all there is of it.
+
+        Everything is told once more, so that whatever the database missed meanwhile is put right.
+        """
+        if not self.stored:
+            await self.update()  # turns need their call's row
+        try:
+            async with asyncio.timeout(_TURNS_S):
+                await self.turns.flush()
+        except TimeoutError:
+            log.error("call %s: turns are missing from the database: it took too long", self.record.id)
         ended, estimated_usd = self.record, self.meter.usd(self.clock())
         for attempt in range(_STORE_TRIES):
             if await self.update(
@@ -83,11 +97,6 @@ class Ledger:
             await asyncio.sleep(0.2 * 2**attempt)
         else:
             log.error("call %s: its end is not in the database: %s", ended.id, self.record)
-        try:
-            async with asyncio.timeout(_TURNS_S):
-                await self.turns.flush()
-        except TimeoutError:
-            log.error("call %s: turns are missing from the database: it took too long", ended.id)
 
     def _agent_spoke(self, turn: TurnRecord) -> None:
         self._observer.turn_answered(turn.timings)

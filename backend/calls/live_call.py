@@ -180,14 +180,7 @@ class LiveCall:
                     log.info("call %s: hanging up: %s", self.record.id, reason)
                     await self._command("hang up", self.leg.hang_up)
                 case commands.Finish(state, cause, source):
-                    # With its reason at once: whoever sees that it is over may look why.
-                    await self.ledger.update(
-                        state=state,
-                        hangup_cause=cause,
-                        hangup_source=source,
-                        ended_at=now(),
-                        error=self.ledger.error,
-                    )
+                    self.ledger.note(state=state, hangup_cause=cause, hangup_source=source, ended_at=now())
 
     async def _command(self, name: str, command: Callable[[], Any]) -> None:
         try:
@@ -215,9 +208,7 @@ class LiveCall:
 
     async def _store_the_end(self) -> None:
         if not self.machine.over:
-            await self.ledger.update(
-                state="ended", hangup_cause="shutdown", hangup_source="backend", ended_at=now()
-            )
+            self.ledger.note(state="ended", hangup_cause="shutdown", hangup_source="backend", ended_at=now())
         await self.ledger.store_the_end(self._talk.variables if self._talk is not None else self._variables)
 
     def _handed_over(self) -> None:

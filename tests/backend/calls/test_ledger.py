@@ -55,6 +55,25 @@ async def test_a_call_the_database_never_heard_of_is_told_whole() -> None:
     assert ledger.stored
 
 
+async def test_the_end_of_a_call_the_database_never_heard_of_has_its_turns() -> None:
+    store = MemoryStore()
+    ledger = Ledger(RECORD, store, Counter())
+    ledger.stored = False
+
+    async def add_turn(call_id: str, turn: TurnRecord) -> None:
+        assert call_id in store.calls  # as a foreign key would have it
+        await MemoryStore.add_turn(store, call_id, turn)
+
+    store.add_turn = add_turn  # type: ignore[method-assign]
+    ledger.turns.add(TURN)
+    writer = asyncio.create_task(ledger.turns.run())
+    ledger.note(state="ended")
+    await ledger.store_the_end({})
+    writer.cancel()
+    assert store.turns == {RECORD.id: {0: TURN}}
+    assert store.only.state == "ended"
+
+
 async def test_turns_that_are_never_written_do_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backend.calls.ledger._TURNS_S", 0.02)
     ledger, store, _ = await opened()

@@ -90,6 +90,28 @@ async def test_an_inbound_call_from_ring_to_row() -> None:
     assert len(h.counter.turns) == 2
 
 
+async def test_whoever_sees_that_a_call_is_over_sees_all_of_it() -> None:
+    async with house(ASK) as h:
+        seen: list[tuple[object, ...]] = []
+        store_update = h.store.update
+
+        async def update(call_id: str, **changes: object) -> CallRecord:
+            record = await store_update(call_id, **changes)
+            if record.state == "ended":
+                seen.append((h.store.spoken(), record.variables.get("caller_number"), record.estimated_usd))
+            return record
+
+        h.store.update = update  # type: ignore[method-assign]
+        h.carrier.ring()
+        await h.heard(QUESTION)
+        await key(h, "1")
+        await h.calls_over()
+    turns, number, estimated_usd = seen[0]
+    assert turns == [("agent", QUESTION), ("caller", "1"), ("agent", "Goodbye.")]
+    assert number == CALLER
+    assert estimated_usd is not None
+
+
 async def test_streaming_is_asked_for_with_a_secret_address() -> None:
     async with house(ASK) as h:
         h.carrier.ring()
