@@ -49,7 +49,10 @@ app.add_typer(agents_app, name="agents")
 prompts_app = typer.Typer(help="What agents say to everybody, spoken beforehand.", no_args_is_help=True)
 app.add_typer(prompts_app, name="prompts")
 
-_AgentsDir = Annotated[Path, typer.Option("--agents-dir", help="Folder of the agent files.")]
+_AgentsDir = Annotated[
+    Path | None,
+    typer.Option("--agents-dir", help="Folder of the agent files.", show_default="AGENTS_DIR, else agents"),
+]
 _Lenient = Annotated[
     bool, typer.Option("--lenient-latency", help="Do not fail when the machine was only too slow.")
 ]
@@ -82,10 +85,15 @@ def serve() -> None:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where recordings and pictures go.")] = Path("demo-out"),
-    agents_dir: _AgentsDir = Path("agents"),
+    agents_dir: Annotated[
+        Path, typer.Option(help="Folder with the agents front-desk and reminder; AGENTS_DIR is not asked.")
+    ] = Path("agents"),
     lenient_latency: _Lenient = False,
 ) -> None:
-    """A whole spoken call on this machine, both ways: no key, no GPU, no download."""
+    """A whole spoken call on this machine, both ways: no key, no GPU, no download.
+
+    Its two callers know the shipped agents alone: those are called, wherever AGENTS_DIR points.
+    """
     console = _console()
     _AgentsOf(agents_dir)
     raise typer.Exit(_run(console, run_demo(console, out, agents_dir, lenient_latency=lenient_latency)))
@@ -107,11 +115,12 @@ def simulate(
     variables: Annotated[
         list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="A variable of an outbound call.")
     ] = None,
-    agents_dir: _AgentsDir = Path("agents"),
+    agents_dir: _AgentsDir = None,
     lenient_latency: _Lenient = False,
 ) -> None:
     """Let a scripted caller talk with one of your agents, through the whole system."""
     console = _console()
+    agents_dir = _agents_dir(agents_dir)
     found = _AgentsOf(agents_dir).find(agent)
     steps = _told(lambda: read_script(script))
     codec = codec.upper()
@@ -202,11 +211,12 @@ def evaluate(
         list[str] | None, typer.Option("-k", help="Only cases whose name, suite or tag holds this.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=32, help="Calls at once; with --audio.")] = 1,
-    agents_dir: _AgentsDir = Path("agents"),
+    agents_dir: _AgentsDir = None,
 ) -> None:
     """Run suites of callers, scripted or played by a language model, against agents; judge every call."""
     from backend.evals.command import EvalOptions, run_eval
 
+    agents_dir = _agents_dir(agents_dir)
     options = EvalOptions(
         tuple(suites or [Path("evals")]), "audio" if audio else "text", junit, html, agent,
         tuple(words or ()), jobs, agents_dir,
@@ -222,11 +232,14 @@ def evaluate(
 
 @agents_app.command("check")
 def check_agents(
-    folder: Annotated[Path, typer.Argument(help="Folder of the agent files.")] = Path("agents"),
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of the agent files.", show_default="AGENTS_DIR, else agents"),
+    ] = None,
 ) -> None:
     """Check agent files: every mistake with its file, field and reason."""
     console = _console()
-    files = AgentFiles(folder)
+    files = AgentFiles(_agents_dir(folder))
     try:
         with _unlogged("backend.storage.agent_files"):  # told below instead
             files.load()
@@ -300,6 +313,11 @@ def _settings() -> Settings:
     return _told(load_settings)
 
 
+def _agents_dir(given: Path | None) -> Path:
+    """The folder asked for, else that of the settings, as the backend takes it."""
+    return _settings().agents_dir if given is None else given
+
+
 def _prompts(settings: Settings) -> PromptStore:
     if not settings.prompts_max_mb:
         _fail("prompts are kept in memory only: PROMPTS_MAX_MB is 0")
@@ -311,7 +329,7 @@ class _AgentsOf:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            _fail(f"{folder} is not a folder; give the folder of the agent files with --agents-dir")
+            _fail(f"{folder} is not a folder; give that of the agent files with --agents-dir or AGENTS_DIR")
         self._folder = folder
         self._files = AgentFiles(folder)
         _told(self._files.load)

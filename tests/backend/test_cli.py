@@ -70,6 +70,38 @@ def test_a_folder_that_is_none_is_said_to_be_so(tmp_path: Path) -> None:
     assert "is not a folder" in told(run("demo", "--agents-dir", tmp_path / "nowhere"))
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("agents", "check"),
+        ("eval", AGENTS.parent / "evals" / "front-desk.json"),
+        ("simulate", "--agent", "reminder", "--script", "reminder-confirm"),
+        ("chat", "reminder"),
+        ("latency",),
+    ],
+)
+def test_agents_are_looked_for_where_the_settings_say(
+    arguments: tuple[str | Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTS_DIR", str(tmp_path))
+    message = told(run(*arguments))
+    assert "holds no agent file" in message and tmp_path.name in message
+
+
+def test_a_folder_asked_for_comes_before_the_settings_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTS_DIR", str(tmp_path))
+    assert run("agents", "check", AGENTS).exit_code == 0
+
+
+def test_the_demo_calls_the_agents_that_are_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTS_DIR", str(tmp_path / "mine"))
+    monkeypatch.chdir(tmp_path)
+    assert "agents is not a folder" in told(run("demo"))
+    assert "AGENTS_DIR is not asked" in " ".join(run("demo", "--help").output.replace("│", "").split())
+
+
 def test_an_unknown_agent_is_answered_with_the_known_ones() -> None:
     message = told(
         run("simulate", "--agent", "frontdesk", "--script", "wants-a-human", "--agents-dir", AGENTS)
