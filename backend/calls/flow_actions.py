@@ -22,7 +22,7 @@ _MAX_WEBHOOKS = 8  # of one call at a time; more are dropped, which is logged
 
 
 class FlowActions:
-    """One call's. What it sends beside the call runs in `tasks`."""
+    """One call's. What it sends beside the call runs in `tasks`; `close` it before they must end."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class FlowActions:
         self._webhook, self._tasks = webhook, tasks
         self._on_handed_over = on_handed_over
         self._webhooks = 0
+        self._transfers: set[asyncio.Task[CarrierError | None]] = set()
 
     async def perform(self, action: Action, node_id: str, variables: Mapping[str, str]) -> str | None:
         """Carry out an action of a node's; a sentence to say when it failed and the caller should know."""
@@ -65,10 +66,41 @@ class FlowActions:
         return None
 
     async def hand_over(self, to: str) -> None:
-        """Hand the call to another number. Raises CarrierError."""
-        await self._leg.transfer(to)
+        """Hand the call to another number. Raises CarrierError.
+
+        Once asked for, it is seen through while the call lasts, whoever stops waiting for it: see `settled`.
+        """
+        task = self._tasks.create_task(self._transfer(to), name="transfer")
+        self._transfers.add(task)
+        task.add_done_callback(self._transfers.discard)
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise CallGone("the call was over before it was transferred")
+        if (error := task.result()) is not None:
+            raise error
+
+    async def settled(self) -> bool:
+        """Whether the caller is somebody else's, when every transfer under way has come to its end."""
+        if transfers := list(self._transfers):
+            await asyncio.wait(transfers)
+        for task in transfers:
+            if not task.cancelled() and (error := task.result()) is not None:
+                log.error("call %s: %s", self._ledger.record.id, error)
+        return self.handed_over
+
+    def close(self) -> None:
+        """The call is over: nobody is left to be transferred."""
+        for task in self._transfers:
+            task.cancel()
+
+    async def _transfer(self, to: str) -> CarrierError | None:
+        try:
+            await self._leg.transfer(to)
+        except CarrierError as error:
+            return error
         self.handed_over = True
         self._on_handed_over()
+        return None
 
     def _tell_webhook(self, url: str, node_id: str, variables: Mapping[str, str]) -> None:
         """Pass on what is known now; the call goes on meanwhile."""

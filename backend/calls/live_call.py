@@ -137,6 +137,7 @@ class LiveCall:
                     self._closing = True
                     warm_up.cancel()
                     tape.close()
+                    self._actions.close()
                     self.who_answered.close()
                     if not self.machine.over:
                         # Cancelled from outside, as on shutdown: nobody is left on a dead line.

@@ -205,7 +205,8 @@ class Talk:
         except TimeoutError:
             if self._over_budget():
                 reason = f"the call has cost its {limits.budget_usd} dollars"
-            await self._say_goodbye(conversation)
+            if not await self._actions.settled():
+                await self._say_goodbye(conversation)
         except (SpeechError, FlowError) as error:
             log.error("call %s: %s", self._call_id, error)
             self._ledger.error = str(error)
@@ -220,7 +221,7 @@ class Talk:
         finally:
             sender.cancel()
             await asyncio.wait([sender])
-        if not self._actions.handed_over:
+        if not await self._actions.settled():
             self._on_over(reason)
 
     def _over_budget(self) -> bool:

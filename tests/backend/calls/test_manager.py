@@ -15,7 +15,7 @@ from backend.core.records import CallRecord
 from backend.core.sentences import pieces
 from backend.errors import CallGone, RequestError, SpeechError
 from tests.backend.calls.carrier import CALLED, CALLER, CCID, REFUSED, House, house
-from tests.backend.calls.fakes import Script, ScriptedRoute, agent, tone, until
+from tests.backend.calls.fakes import Script, ScriptedRoute, agent, now_ms, tone, until
 
 ASK = agent(
     {
@@ -879,6 +879,52 @@ async def test_the_longest_call_ends_even_where_no_voice_says_goodbye() -> None:
         await h.calls_over()
     assert h.carrier.done[-1] == "hangup"
     assert (h.store.only.state, h.store.only.error) == ("ended", None)
+
+
+@pytest.mark.parametrize("asked_by", ["flow", "API"])
+async def test_the_longest_call_does_not_end_while_it_is_being_transferred(asked_by: str) -> None:
+    limits = ASK.limits.model_copy(update={"max_call_seconds": 0.6})
+    async with house(ASK.model_copy(update={"limits": limits})) as h:
+        h.carrier.gates["transfer"] = asyncio.Event()
+        h.carrier.ring()
+        await h.heard(QUESTION)
+        asking = None
+        if asked_by == "flow":
+            await key(h, "2")
+        else:
+            asking = asyncio.create_task(h.manager.transfer(CCID, "+15552223333"))
+        await until(lambda: "transfer" in h.carrier.done)
+        await the_limit_is_past(h)
+        h.carrier.gates["transfer"].set()
+        if asking is not None:
+            await asking
+        h.carrier.line.drop()
+        await until(lambda: h.carrier.line.closed.is_set())
+        await until(lambda: "conversation" not in {task.get_name() for task in asyncio.all_tasks()})
+        h.carrier.hang_up(source="callee")
+        await h.calls_over()
+    assert h.carrier.done == ["answer", "start_streaming", "transfer"]
+    assert "time is up" not in h.store.spoken()[-1][1]
+
+
+async def test_the_longest_call_ends_when_its_last_transfer_fails() -> None:
+    limits = ASK.limits.model_copy(update={"max_call_seconds": 0.6})
+    async with house(ASK.model_copy(update={"limits": limits})) as h:
+        h.carrier.gates["transfer"], h.carrier.refuse["transfer"] = asyncio.Event(), REFUSED
+        h.carrier.ring()
+        await h.heard(QUESTION)
+        await key(h, "2")
+        await the_limit_is_past(h)
+        h.carrier.gates["transfer"].set()
+        await h.calls_over()
+    assert h.carrier.done == ["answer", "start_streaming", "transfer", "hangup"]
+    assert h.store.spoken()[-1][1].startswith("I'm sorry, our time is up.")
+
+
+async def the_limit_is_past(house_: House) -> None:
+    """That of a call which may last 0.6 s."""
+    first_ms = house_.carrier.line.at_ms[0]
+    await until(lambda: now_ms() > first_ms + 800)
 
 
 # --- shutdown ------------------------------------------------------------------------------------------
