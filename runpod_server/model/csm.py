@@ -19,6 +19,7 @@ from runpod_server.model.config import CsmShapes
 from runpod_server.model.graphs import FrameGraphs
 from runpod_server.model.kv_cache import KvCache, RowMap
 from runpod_server.model.network import CsmNetwork
+from runpod_server.model.prefill import PIECE_LENGTHS, PaddedPrefill
 from runpod_server.model.prompt import Prompt
 from runpod_server.model.quantize import Weights
 from runpod_server.model.sampling import Sampling, SamplingRows
@@ -55,6 +56,9 @@ class CsmRunner:
     `pack_weights`: on a CPU, a second copy of the weights in the order that is fastest to read. `weights`
     other than "full": the layers' matrices in 8 bits, and the model's own are given up; its `generate` works
     no more. Raises EngineUnavailable where torchao is missing or the device cannot multiply them.
+    `piece_lengths`: prompts are read in pieces padded to these, see prefill.py; none: whole, at their own
+    length, as is faster where no graph is replayed. By default the first on CUDA, with graphs and without,
+    so that both round alike, and the second on a CPU.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class CsmRunner:
         use_graphs: bool = True,
         pack_weights: bool = True,
         weights: Weights = "full",
+        piece_lengths: Sequence[int] | None = None,
     ) -> None:
         if slots < 1:
             raise ValueError(f"a runner needs at least one slot, not {slots}")
@@ -88,6 +93,13 @@ class CsmRunner:
         # Two graphs a frame: only the first depends on the window, and the second has ten times its kernels.
         self._thinking = FrameGraphs(self._think, enabled=graphed)
         self._saying = FrameGraphs(self._say, enabled=graphed)
+        if piece_lengths is None:
+            piece_lengths = PIECE_LENGTHS if self.device.type == "cuda" else ()
+        self._padded: PaddedPrefill | None = None
+        if piece_lengths:
+            self._padded = PaddedPrefill(
+                self._network, self._cache, self.max_positions, lengths=piece_lengths, use_graphs=graphed
+            )
 
     def _make_buffers(self) -> None:
         slots, device, dtype = self.slots, self.device, self._network.dtype
@@ -174,10 +186,16 @@ class CsmRunner:
         if self._has_pending[slot]:
             embeds = torch.cat((self._pending[row : row + 1], embeds))
         if embeds.shape[0] > 1:
-            self._network.prefill(self._cache, row, start, embeds[:-1].clone())
+            self._read(row, start, embeds[:-1])
         self._pending[row] = embeds[-1]
         self._has_pending[slot] = True
         self._set_length(slot, start + embeds.shape[0] - 1)
+
+    def _read(self, row: int, start: int, embeds: Tensor) -> None:
+        if self._padded is None:
+            self._network.prefill(self._cache, row, start, embeds.clone())
+        else:
+            self._padded.read(row, start, embeds)
 
     @torch.inference_mode()
     def save_prefix(self, slot: int) -> Prefix:
@@ -226,10 +244,12 @@ class CsmRunner:
 
     @torch.inference_mode()
     def warm(self) -> None:
-        """Capture the graph of every bucket and window. Nothing that any slot holds is changed."""
+        """Capture the graphs of every frame and every prompt. Nothing that any slot holds is changed."""
         self._mark_stepped([])
         self._thinking.capture(product(self.buckets, self.windows))
         self._saying.capture((bucket,) for bucket in self.buckets)
+        if self._padded is not None:
+            self._padded.capture()
 
     def _why_not(self, slot: int) -> str:
         if not self._has_pending[slot]:

@@ -17,7 +17,8 @@ from runpod_server.model.config import StackShapes
 class KvCache:
     """Keys and values, (layers, 2, rows, kv_heads, positions + 1, head_dim).
 
-    The one position more takes the write of a full row that rides along in a bucket.
+    The one position more takes what is to be kept nowhere: the write of a full row that rides along in a
+    bucket, and of what pads a piece of a prompt.
     """
 
     def __init__(
@@ -37,13 +38,22 @@ class KvCache:
         """Where tokens at `positions` (B,) of the first B rows go, in every layer: (B·2·kv_heads,)."""
         return (self._first_line[: positions.shape[0]] + positions.view(-1, 1, 1)).flatten()
 
+    def lines_of(self, row: Tensor, positions: Tensor) -> Tensor:
+        """Where tokens at `positions` (n,) of one row (1,) go, in every layer: (n·2·kv_heads,)."""
+        return (self._first_line.index_select(0, row) + positions.view(-1, 1, 1)).flatten()
+
     def write(self, layer: int, lines: Tensor, kv: Tensor) -> None:
-        """Write one token a row: kv (B, 2 kv_heads, head_dim)."""
+        """Write tokens where `lines` says: kv (n, 2 kv_heads, head_dim)."""
         self._flat[layer].index_copy_(0, lines, kv.reshape(-1, kv.shape[-1]))
 
     def read(self, layer: int, rows: int, width: int) -> tuple[Tensor, Tensor]:
         """Keys and values of the first rows and positions: each (rows, kv_heads, width, head_dim)."""
         both = self.data[layer, :, :rows, :, :width]
+        return both[0], both[1]
+
+    def read_row(self, layer: int, row: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """A copy of one row's (1,) keys and values: each (1, kv_heads, width, head_dim)."""
+        both = self.data[layer, :, :, :, :width].index_select(1, row)
         return both[0], both[1]
 
     def append(self, layer: int, row: int, start: int, kv: Tensor) -> tuple[Tensor, Tensor]:

@@ -127,6 +127,24 @@ class CsmNetwork:
             )  # (1, heads, n, head_dim)
             finish_layer(block, shapes, x, attended[0].transpose(0, 1).flatten(1))
 
+    def prefill_padded(self, cache: KvCache, row: Tensor, positions: Tensor, x: Tensor, window: int) -> None:
+        """The same for tokens at `positions` (n,) of the row (1,), both on the device: x (n, hidden).
+
+        Each sees the row's first `window` positions up to its own, once all are written. x is used up.
+        """
+        shapes = self.shapes.backbone
+        lines = cache.lines_of(row, positions)
+        cos, sin = self._rotary.at(positions)
+        mask = _additive(self._columns[:window] <= positions.unsqueeze(1), x.dtype)
+        mask = mask.unsqueeze(1).expand(-1, shapes.group, -1).flatten(0, 1)  # (n·group, window)
+        for layer, block in enumerate(self._blocks):
+            queries, kv = queries_and_kv(block, shapes, x, cos, sin)
+            cache.write(layer, lines, kv)
+            if layer == len(self._blocks) - 1:
+                return
+            keys, values = cache.read_row(layer, row, window)
+            finish_layer(block, shapes, x, attend(queries, keys, values, mask))
+
     def backbone(self, cache: KvCache, x: Tensor, positions: Tensor, window: int) -> Tensor:
         """One token a row through the backbone: x (B, hidden), used up → its normed state (B, hidden).
 

@@ -56,14 +56,15 @@ def steps(runner: CsmRunner, slots: list[int], frames: int) -> Tensor:
     return torch.stack([runner.step(slots).codes for _ in range(frames)], dim=1)
 
 
-@pytest.fixture(scope="module")
-def runner(tiny: LoadedCsm) -> CsmRunner:
-    return CsmRunner(tiny.model, slots=SLOTS)
+@pytest.fixture(scope="module", params=[(), (4, 16, 64)], ids=["prompts whole", "prompts in padded pieces"])
+def runner(tiny: LoadedCsm, request: pytest.FixtureRequest) -> CsmRunner:
+    return CsmRunner(tiny.model, slots=SLOTS, piece_lengths=request.param)
 
 
 @pytest.fixture(scope="module")
-def streams(tiny: LoadedCsm, runner: CsmRunner) -> list[Stream]:
+def streams(tiny: LoadedCsm) -> list[Stream]:
     torch.manual_seed(3)
+    runner = CsmRunner(tiny.model, slots=1)
     found = []
     for length in TEXT_LENGTHS:
         ids = torch.randint(0, 256, (3, length))
@@ -485,6 +486,8 @@ def test_graphs_and_eager_give_the_same_codes(tiny_folder: Any, streams: list[St
             runner.begin(slot, GREEDY if slot % 2 else Sampling(seed=slot))
             runner.prefill(slot, streams[-1 - slot].embeds.cuda())
         plan = [list(range(count)) for count in (1, 2, 3, 4, 5, 5, 3, 1)] * 4
+        assert runner._padded is not None
+        assert len(runner._padded._pieces._graphs) == use_graphs * len(runner._padded.shapes)
         made.append([runner.step(slots).codes.cpu() for slots in plan])
     for graphed, eager in zip(*made, strict=True):
         assert torch.equal(graphed, eager)
