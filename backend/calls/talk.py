@@ -109,6 +109,7 @@ class Talk:
             thinker=self._thinker,
         )
         self._task: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         if not silent:
             self._task = tasks.create_task(self._converse(self._conversation), name="conversation")
 
@@ -149,8 +150,7 @@ class Talk:
     def fall_silent(self) -> None:
         """End it in the middle of a word. Returns at once."""
         self._silent = True
-        if self._task is not None:
-            self._task.cancel()
+        self._end_task()
 
     def get_ready(self, text: str) -> None:
         """This will be said soon. Returns at once."""
@@ -167,8 +167,8 @@ class Talk:
         """End it, and keep what the caller was saying."""
         if self._getting_ears_ready is not None:
             self._getting_ears_ready.cancel()
+        self._end_task()
         if self._task is not None:
-            self._task.cancel()
             await asyncio.wait([self._task], timeout=2.0)
         try:
             async with asyncio.timeout(_LAST_WORDS_S):
@@ -190,6 +190,12 @@ class Talk:
     @property
     def _call_id(self) -> str:
         return self._ledger.record.id
+
+    def _end_task(self) -> None:
+        """Once: told to end again while it keeps what was heard of it, it would lose that."""
+        if self._task is not None and self._task is not self._ending:
+            self._ending = self._task
+            self._task.cancel()
 
     async def _converse(self, conversation: Conversation) -> None:
         sender = asyncio.create_task(self._speaker.run(), name="playout")
@@ -234,7 +240,8 @@ class Talk:
             return
         while not self._over_budget():  # noqa: ASYNC110 - money runs with the clock; nobody tells
             await asyncio.sleep(_LOOK_S)
-        limit.reschedule(asyncio.get_running_loop().time())
+        if not limit.expired():  # else the longest time was up in the same moment
+            limit.reschedule(asyncio.get_running_loop().time())
 
     def _thought(self, outcome: LlmOutcome, prompt_tokens: int, completion_tokens: int) -> None:
         self._ledger.meter.thought(prompt_tokens, completion_tokens)

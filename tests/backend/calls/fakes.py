@@ -48,6 +48,14 @@ async def until(condition: Callable[[], object], what: str = "") -> None:
         raise AssertionError(f"never happened: {what or condition}") from None
 
 
+@dataclass
+class Held:
+    """A kind of frame that must wait: whether one does, and whether it may go on."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    granted: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Line:
     """The carrier's end of a media socket: plays what it is sent, 20 ms in 20 ms, returns marks, clears.
 
@@ -61,6 +69,7 @@ class Line:
         self.closed = asyncio.Event()
         self.broken = False
         self._inbound: asyncio.Queue[str | None] = asyncio.Queue()
+        self._held: dict[str, Held] = {}
         self._end_s = 0.0
         self._marks: dict[str, asyncio.TimerHandle] = {}
 
@@ -71,6 +80,9 @@ class Line:
         if self.broken or self.closed.is_set():
             raise ConnectionError("the socket is gone")
         message = json.loads(frame)
+        if (held := self._held.get(message["event"])) is not None:
+            held.asked.set()
+            await held.granted.wait()
         self.at_ms.append(now_ms())
         loop = asyncio.get_running_loop()
         match message["event"]:
@@ -111,6 +123,10 @@ class Line:
         self.hear(
             "start", stream_id="s1", start={"call_control_id": call_control_id, "media_format": media_format}
         )
+
+    def hold(self, event: str) -> Held:
+        """Frames of this kind wait from now on."""
+        return self._held.setdefault(event, Held())
 
     def drop(self) -> None:
         """The socket is gone."""

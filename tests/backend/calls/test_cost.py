@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+
+import pytest
 
 from backend.core.cost import Prices
 from tests.backend.calls.carrier import CCID, house
-from tests.backend.calls.fakes import agent, until
+from tests.backend.calls.fakes import Script, ScriptedRoute, agent, tone, until
 
 BILL = {"total_cost": "0.0090", "status": "success", "cost_parts": [{"call_part": "sip", "cost": "0.0090"}]}
 
@@ -66,6 +69,31 @@ async def test_a_call_over_its_budget_ends_with_a_goodbye() -> None:
     record = h.store.only
     assert record.error is None
     assert record.estimated_usd is not None and record.estimated_usd >= 0.02
+
+
+async def test_a_budget_that_is_spent_while_the_longest_time_runs_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.calls.talk._LOOK_S", 0.01)
+    limits = {"budget_usd": 1.0, "goodbye": "Our time is up."}
+    route = ScriptedRoute({"Hello.": Script([tone(3000)])})
+    spender = talker(limits=limits)
+    spender = spender.model_copy(
+        update={"limits": spender.limits.model_copy(update={"max_call_seconds": 0.3})}
+    )
+    async with house(spender, prices=Prices(million_prompt_tokens=1.0), route=route) as h:
+        h.carrier.ring()
+        await until(lambda: h.carrier.lines and h.carrier.line.audio_ms)
+        cleared = h.carrier.line.hold("clear")
+        await cleared.asked.wait()  # the time is up, and what was being said is cut
+        (call,) = h.manager._calls.values()
+        call.ledger.meter.thought(2_000_000, 0)
+        (watch,) = (task for task in asyncio.all_tasks() if task.get_name() == "budget")
+        await asyncio.wait([watch])
+        cleared.granted.set()
+        await h.calls_over()
+    assert watch.exception() is None
+    assert h.store.spoken()[-1] == ("agent", "Our time is up.")
 
 
 async def test_a_budget_that_is_kept_changes_nothing() -> None:

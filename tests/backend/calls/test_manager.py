@@ -836,6 +836,20 @@ async def test_a_transfer_on_request_falls_silent_in_mid_sentence() -> None:
     assert h.carrier.done == ["answer", "start_streaming", "transfer"]
 
 
+async def test_what_was_heard_is_kept_when_the_end_comes_while_it_falls_silent() -> None:
+    async with house(ASK, route=ScriptedRoute({"Shall we?": Script([tone(3000)])})) as h:
+        h.carrier.ring()
+        await until(lambda: h.carrier.lines and h.carrier.line.audio_ms >= 600)
+        cleared = h.carrier.line.hold("clear")
+        await h.manager.transfer(CCID, "+15552223333")
+        await cleared.asked.wait()
+        h.carrier.hang_up()
+        await until(lambda: "ended" in moves(h))
+        cleared.granted.set()
+        await h.calls_over()
+    assert h.store.spoken()[0][1].startswith(HELLO)
+
+
 async def test_a_transfer_on_request_that_fails_lets_the_talk_go_on() -> None:
     async with house(ASK) as h:
         h.carrier.ring()
