@@ -17,6 +17,7 @@ from fastapi_offline import FastAPIOffline
 
 from backend import __version__
 from backend.calls.boards.ears_board import EarsBoard
+from backend.calls.boards.llm_board import LlmBoard
 from backend.calls.boards.route_board import RouteBoard
 from backend.calls.flow_actions import NOT_CONNECTED
 from backend.calls.manager import CallManager
@@ -41,6 +42,7 @@ from backend.web.auth import make_guard
 from backend.web.calls import calls_router
 from backend.web.errors import install_error_handlers
 from backend.web.health import health_router
+from backend.web.llm_metrics import LlmMetrics
 from backend.web.media import media_router
 from backend.web.metrics import Metrics, metrics_router
 from backend.web.pages import pages_router
@@ -123,8 +125,10 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     stack.push_async_callback(hearing.aclose)
     metrics.watch_hearing(hearing.health_now)
     secrets = load_agent_secrets(settings)
-    thinking = Thinking(settings, secrets)
+    llm_metrics = LlmMetrics(metrics.registry)
+    thinking = Thinking(settings, secrets, LlmBoard(now_ms, llm_metrics), agents.all)
     stack.push_async_callback(thinking.aclose)
+    llm_metrics.watch(thinking.health_now)
     prompts = await asyncio.to_thread(open_prompts, settings)
     preparer = Preparer(
         prompts,
@@ -173,7 +177,14 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     known_carrier = carrier if settings.telnyx_api_key else None
     app.include_router(
         health_router(
-            manager, routes, store, known_carrier, guard, version=__version__, hearing=hearing.health_now
+            manager,
+            routes,
+            store,
+            known_carrier,
+            guard,
+            version=__version__,
+            hearing=hearing.health_now,
+            thinking=thinking.health_now,
         )
     )
     app.include_router(metrics_router(metrics))

@@ -46,10 +46,12 @@ LlmFailure = Literal[
     "unauthorized",  # the key is missing, wrong, or may not use this model
     "rate_limited",  # too many requests for this key or plan
     "quota",  # the account's credit is used up
-    "bad_request",  # refused for what it says: an unknown model, too long a conversation, a broken tool
+    "bad_request",  # refused for what it says: too long a conversation, a broken tool
+    "not_found",  # the server answers, but has no such model
     "unreachable",  # no connection, or it ended in the middle
     "server",  # the server's own failure
     "protocol",  # what came is not what was agreed
+    "left_alone",  # not asked: it has failed too often just now
 ]
 
 

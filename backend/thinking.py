@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from backend.calls.boards.llm_board import LlmBoard
 from backend.core.agent import Agent
 from backend.core.agent_settings import LlmSettings
-from backend.llm.agent_model import model_of
+from backend.core.llm_health import LlmHealth
+from backend.llm.agent_model import llm_keys, model_of
 from backend.llm.openai import OpenAiModel
 from backend.llm.openai import make_http_client as make_model_client
 from backend.llm.tools import HttpToolbox
@@ -31,8 +33,16 @@ _CLOSING_S = 2.0
 class Thinking:
     """The language models, tools and webhooks of a process. `aclose` it after the last call."""
 
-    def __init__(self, settings: Settings, secrets: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: Mapping[str, str],
+        board: LlmBoard,
+        agents: Callable[[], Sequence[Agent]] = tuple,
+    ) -> None:
+        """`agents`: those whose models `health_now` tells of."""
         self._settings, self._secrets = settings, secrets
+        self._board, self._agents = board, agents
         self._key = secret_value(settings.openai_api_key)
         self._model_http, self._tool_http = make_model_client(), make_tool_client()
         self._models: dict[LlmSettings, OpenAiModel | None] = {}
@@ -51,6 +61,7 @@ class Thinking:
                 api_key=self._key,
                 secrets=self._secrets,
                 http=self._model_http,
+                gate=self._board.gate,
             )
         return self._models[agent.llm]
 
@@ -68,6 +79,13 @@ class Thinking:
         if agent.llm.api_key is None and not self._key:
             return "it has no language model: set OPENAI_API_KEY, or OPENAI_BASE_URL to another server"
         return None
+
+    def health_now(self) -> list[LlmHealth]:
+        """How every model does that some agent may ask."""
+        url, has_key = self._settings.openai_base_url, bool(self._key)
+        agents = [agent for agent in self._agents() if self.lack(agent) is None]
+        keys = [key for agent in agents for key in llm_keys(agent.llm, base_url=url, has_key=has_key)]
+        return self._board.health(keys)
 
     async def aclose(self) -> None:
         """Close every connection, within two seconds."""

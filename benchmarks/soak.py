@@ -33,6 +33,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from backend.calls.boards.ears_board import EarsBoard
+from backend.calls.boards.llm_board import LlmBoard
 from backend.calls.boards.route_board import RouteBoard
 from backend.calls.manager import CallManager
 from backend.calls.ports import CallParts, RoutePlan
@@ -452,7 +453,7 @@ async def soak(urls: dict[str, str], options: argparse.Namespace) -> dict[str, A
         metrics, callers = Metrics(), Callers(options.longest_s)
         hearing = HearingRoutes(settings, EarsBoard(clock_ms, metrics), lambda: [agent], clock_ms, LastEars())
         stack.push_async_callback(hearing.aclose)
-        thinking = Thinking(settings, {})
+        thinking = Thinking(settings, {}, LlmBoard(clock_ms))
         stack.push_async_callback(thinking.aclose)
         parts = CallParts(
             carrier=callers,

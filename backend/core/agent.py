@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from backend.core.agent_fields import E164, SLUG_OR_UUID, AgentModel, HttpUrl, Text, Texts, VariableName
 from backend.core.agent_settings import (
+    ONE_MOMENT,
     ElevenLabsSettings,
     FailoverSettings,
     Fallback,
@@ -47,7 +48,7 @@ class HttpTool(AgentModel):
         description="JSON Schema of the arguments, an object.",
     )
     timeout_ms: int = Field(5000, ge=100, le=60_000)
-    filler: Text = Field("One moment, please.", description="Said when the tool takes its time.")
+    filler: Text = Field(ONE_MOMENT, description="Said when the tool takes its time.")
     more_fillers: Texts | None = Field(
         None,
         description="Said when it takes five seconds more, and five again; [] for none. If left out: two "

@@ -186,6 +186,8 @@ def _condition_errors(agent: Agent) -> Iterator[Problem]:
         for field, text in (("filler", tool.filler), *(("more_fillers", t) for t in tool.more_fillers or ())):
             if variable_names(text):
                 yield f"tools[{at}].{field}", "is said as it is written: it can hold no {{variable}}"
+    if variable_names(agent.llm.filler or ""):
+        yield "llm.filler", "is said as it is written: it can hold no {{variable}}"
     for at, item in enumerate(agent.call_flow.transitions):
         if item.when.otherwise or item.when.silence_ms:
             yield (

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from backend.core.agent_fields import AgentModel, HttpUrl, Secret, Text, Texts
 from backend.core.hearing import EarName
 
+ONE_MOMENT = "One moment, please."
 Fallback = Literal["sesame_rest", "sesame_fallback", "elevenlabs", "elevenlabs_rest", "telnyx"]
 
 
@@ -80,8 +81,12 @@ class LlmSettings(AgentModel):
     )
     fallback_base_url: HttpUrl | None = Field(None, description="Where the fallback is, if elsewhere.")
     fallback_api_key: Secret | None = Field(None, description="{{secret:NAME}}, as `api_key`.")
-    first_token_ms: int = Field(
-        4000, ge=200, le=60_000, description="A model that says nothing for this long has failed."
+    first_token_ms: int | None = Field(
+        None,
+        ge=200,
+        le=60_000,
+        description="A model that says nothing for this long has failed. If left out: 4000, or 2500 for one "
+        "whose fallback can be asked.",
     )
     timeout_ms: int = Field(
         30_000, ge=500, le=600_000, description="Longest time a reply may take, its fallback's included."
@@ -91,6 +96,22 @@ class LlmSettings(AgentModel):
     preemptive: bool = Field(
         True, description="Begin the answer in the caller's last pause; thrown away if they go on."
     )
+
+    filler_ms: int | None = Field(
+        1800,
+        ge=0,
+        le=20_000,
+        description="When nothing of an answer has come for this long, `filler` is said; 0 or null: never.",
+    )
+    filler: Text | None = Field(
+        None, description="As it is said. If left out: “One moment, please.” in English, else nothing."
+    )
+
+    def bridge(self, language: str) -> str | None:
+        """What is said while an answer does not come; None: nothing."""
+        if not self.filler_ms or self.provider == "none":
+            return None
+        return self.filler or (ONE_MOMENT if language.startswith("en") else None)
 
     @model_validator(mode="after")
     def _needs_model(self) -> LlmSettings:

@@ -1,7 +1,8 @@
-"""A circuit breaker: whether a speech route that has failed may be tried again yet. Pure.
+"""A circuit breaker: whether a route that has failed may be tried again yet: of speech, to a language model.
 
-closed: in use. open: left alone for a cool-down, which grows while it keeps failing. half-open: one request
-at a time may try; its outcome closes or opens it. Refuses to know what a route is. Times in ms, passed in.
+Pure. closed: in use. open: left alone for a cool-down, which grows while it keeps failing. half-open: one
+request at a time may try; its outcome closes or opens it. Refuses to know what a route is. Times in ms,
+passed in.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from backend.errors import SpeechFailure
+from backend.errors import LlmFailure, SpeechFailure
 
 BreakerState = Literal["closed", "open", "half_open"]
+Failure = SpeechFailure | LlmFailure
 
 OUR_OWN: frozenset[str] = frozenset({"bad_request"})
 """Our input was at fault, not the route."""
@@ -53,7 +55,7 @@ class Breaker:
         self._trial_until_ms = -math.inf
         self._closed_at_ms = -math.inf
         self._openings = 0
-        self.reason: SpeechFailure | None = None
+        self.reason: Failure | None = None
         """What opened it; None while closed."""
 
     def state(self, now_ms: float) -> BreakerState:
@@ -98,7 +100,7 @@ class Breaker:
                 if self.reason not in OPERATOR | CROWDED:
                     self._close(now_ms)
 
-    def failed(self, reason: SpeechFailure, now_ms: float) -> None:
+    def failed(self, reason: Failure, now_ms: float) -> None:
         """A request failed."""
         if reason in OUR_OWN:
             # It was served with a refusal: nothing is known of the route's health, and the trial is over.
@@ -125,7 +127,7 @@ class Breaker:
         if self._open_until_ms is not None and self.reason in settles:
             self._close(now_ms)
 
-    def probe_failed(self, reason: SpeechFailure, now_ms: float, *, hold_ms: float = 0.0) -> None:
+    def probe_failed(self, reason: Failure, now_ms: float, *, hold_ms: float = 0.0) -> None:
         """A probe failed. No caller lost by it, so all but a late answer opens at once and keeps it open,
         for `hold_ms` at least: until the next probe has come."""
         if reason == "timeout":
@@ -136,7 +138,7 @@ class Breaker:
 
     # --- moves -----------------------------------------------------------------------------------------
 
-    def _open(self, reason: SpeechFailure, now_ms: float) -> None:
+    def _open(self, reason: Failure, now_ms: float) -> None:
         policy = self._policy
         if self._open_until_ms is None and now_ms - self._closed_at_ms >= policy.settled_ms:
             self._openings = 0

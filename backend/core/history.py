@@ -66,3 +66,10 @@ class History:
         else:
             self._messages.append(Message("assistant", text))
         del self._messages[: -2 * _MOST_MESSAGES]
+
+
+def without_opening(heard: str, opening: str) -> str:
+    """What was heard after `opening`, which may have been cut short; all, if it opened otherwise."""
+    words, first = heard.split(), opening.split()
+    said = min(len(words), len(first))
+    return " ".join(words[said:]) if first and words[:said] == first[:said] else heard

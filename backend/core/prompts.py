@@ -92,6 +92,7 @@ def _texts(agent: Agent, caller: str, also: tuple[str, ...]) -> list[Sequence[Pi
         texts += Flow(agent, variables).texts_at(node.id)
     texts += [render(text, flow.variables) for text in (agent.limits.goodbye, agent.failover.apology, *also)]
     texts += [text for tool in agent.tools for text in tool.fillers(agent.language)]
+    texts += [text for text in (agent.llm.bridge(agent.language),) if text]
     return [cut(text, agent.language) for text in dict.fromkeys(texts)]
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from rich.console import Console
 
 from backend.app import now_ms
+from backend.calls.boards.llm_board import LlmBoard
 from backend.calls.boards.route_board import RouteBoard
 from backend.calls.manager import DiallingCarrier
 from backend.calls.ports import CallParts
@@ -35,7 +36,7 @@ from backend.evals.leaping import LeapingLoop, run_leaping
 from backend.evals.memory import MEDIA_URL, MemoryCall, MemoryStore, NobodyCounts
 from backend.evals.mind import thinking_mind
 from backend.evals.sound_card import SoundCard
-from backend.evals.text_call import Mind, written_call, written_parts
+from backend.evals.text_call import Mind, loop_clock, written_call, written_parts
 from backend.evals.typed import HELP, Keys, Quit, Silence, Told, Typed, Words, read_typed
 from backend.evals.written import WrittenActivity, WrittenAnnouncer, WrittenEars, utterance
 from backend.settings import Settings
@@ -246,7 +247,7 @@ class _Chat:
     # --- both --------------------------------------------------------------------------------------------
 
     async def _mind(self, stack: AsyncExitStack) -> Mind:
-        thinking = Thinking(self._settings, self._secrets)
+        thinking = Thinking(self._settings, self._secrets, LlmBoard(loop_clock))
         if lack := thinking.lack(self._agent):
             self.view.told(f"{self._agent.name}: {lack}")
         return thinking_mind(thinking, stack, self.view.tool)

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
+from backend.calls.boards.llm_board import LlmBoard
 from backend.calls.ports import LanguageModel, Toolbox
 from backend.core.agent import Agent
 from backend.core.agent_secrets import secret_names, secret_of
 from backend.core.agent_settings import LlmSettings
 from backend.evals.played_call import OpenPlayer, PlayerError
 from backend.evals.suite import PlayedBy
-from backend.evals.text_call import Mind, OpenMind
+from backend.evals.text_call import Mind, OpenMind, loop_clock
 from backend.evals.thinking import ToolUse, WaitedModel, WatchedToolbox
 from backend.llm.agent_model import model_of
 from backend.settings import Settings, secret_value
@@ -41,7 +42,7 @@ def mind_of(settings: Settings, secrets: Mapping[str, str]) -> OpenMind:
     """One for each call: connections belong to the loop that opened them."""
 
     async def open_mind(stack: AsyncExitStack) -> Mind:
-        return thinking_mind(Thinking(settings, secrets), stack, lambda use: None)
+        return thinking_mind(Thinking(settings, secrets, LlmBoard(loop_clock)), stack, lambda use: None)
 
     return open_mind
 

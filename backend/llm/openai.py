@@ -1,6 +1,7 @@
 """A language model behind OpenAI's chat interface, whoever's server it is, by the official SDK.
 
-One fallback, tried once and only while nothing has been said. Knows nothing of calls and agents.
+One fallback, tried once and only while nothing has been said. What is known to fail is not asked (its gate
+says so). Knows nothing of calls and agents.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from backend.core.llm import LlmEvent, Message, ToolSpec
 from backend.errors import LlmError
+from backend.llm.gate import Attempt, Gate, OpenGate
 from backend.llm.refusals import llm_error
 from backend.llm.reply import ReplyReader
 
@@ -38,6 +40,7 @@ _KEPT_OPEN_S = 60.0  # from one turn of a caller to the next
 _MAX_CONNECTIONS = 1_000
 _CONNECT_S = 3.0
 _LET_GO_S = 1.0
+_FIRST_WORD_S, _FIRST_WORD_BEFORE_FALLBACK_S = 4.0, 2.5
 _PAUSE_S = 4.0  # in the middle of a reply: what a caller takes for a dead line
 _USAGE_S = 0.5  # for what it cost, once the reply itself is whole
 _OPENAI = "api.openai.com"
@@ -77,36 +80,48 @@ class OpenAiModel:
         fallback_api_key: str | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
-        first_token_timeout_s: float = 4.0,
+        first_token_timeout_s: float | None = None,
         timeout_s: float = 30.0,
         pause_s: float = _PAUSE_S,
         http: httpx2.AsyncClient | None = None,
+        gates: Sequence[Gate] = (),
     ) -> None:
         """`base_url` ends before `/chat/completions`, usually in `/v1`.
 
         With `fallback_base_url` alone, the same model is asked for there, with `fallback_api_key`; with
         `fallback_model` alone, `base_url` and `api_key` serve it, too. `first_token_timeout_s` holds for each
-        of the two; `timeout_s` is all the time a reply may be waited for, without that of who reads it. In
-        the middle it may pause for `pause_s`, or `first_token_timeout_s` if that is longer.
+        of the two; left out: 4 s, or 2.5 s for one whose fallback can be asked. `timeout_s` is all the time a
+        reply may be waited for, without that of who reads it. In the middle it may pause for `pause_s`, or
+        `first_token_timeout_s` if that is longer. `gates`: of the model and its fallback; without, each is
+        asked whatever became of it before.
         """
         self._http, self._given = http or make_http_client(), http is not None
         self._first_token_s, self._timeout_s = first_token_timeout_s, timeout_s
-        self._pause_s = max(pause_s, first_token_timeout_s)
+        self._pause_s = max(pause_s, first_token_timeout_s or 0.0)
         self._temperature, self._max_tokens = temperature, max_tokens
-        self._servers = [_Server(base_url, api_key, model, self._http)]
+        asked = [(base_url, api_key, model)]
         if fallback_base_url is not None:
-            self._servers.append(
-                _Server(fallback_base_url, fallback_api_key, fallback_model or model, self._http)
-            )
+            asked.append((fallback_base_url, fallback_api_key, fallback_model or model))
         elif fallback_model is not None:
-            self._servers.append(_Server(base_url, api_key, fallback_model, self._http))
+            asked.append((base_url, api_key, fallback_model))
+        gates = gates or [OpenGate() for _ in asked]
+        self._servers = [_Server(*whose, self._http, gate) for whose, gate in zip(asked, gates, strict=True)]
 
     async def reply(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()
     ) -> AsyncGenerator[LlmEvent]:
-        """The answer as it is made. Closing it early ends the request. Raises LlmError."""
+        """The answer as it is made. Closing it early ends the request.
+
+        Raises LlmError; `left_alone`, at once, when no gate allows to ask.
+        """
         patience = _Patience(self._timeout_s, self._pause_s)
-        for server in self._servers:
+        failure: LlmError | None = None
+        for number, server in enumerate(self._servers):
+            if not server.gate.allows():
+                failure = failure or LlmError(f"{server.named}: left alone for now", reason="left_alone")
+                continue
+            others = any(other.gate.allows() for other in self._servers[number + 1 :])
+            patience.first_word_within(self._first_word_s(fallback=others))
             given = False
             try:
                 async with aclosing(self._attempt(server, messages, tools, patience)) as events:
@@ -115,9 +130,13 @@ class OpenAiModel:
                         yield event
                 return
             except LlmError as error:
-                if given or server is self._servers[-1]:
+                if given:
                     raise
-                log.warning("%s; its fallback is asked", error)
+                failure = error
+                if others:
+                    log.warning("%s; its fallback is asked", error)
+        assert failure is not None
+        raise failure
 
     async def aclose(self) -> None:
         """Close the connections, unless they were given."""
@@ -128,25 +147,39 @@ class OpenAiModel:
             except TimeoutError:
                 log.debug("connections to the language model not closed politely")
 
+    def _first_word_s(self, *, fallback: bool) -> float:
+        if self._first_token_s is not None:
+            return self._first_token_s
+        return _FIRST_WORD_BEFORE_FALLBACK_S if fallback else _FIRST_WORD_S
+
     async def _attempt(
         self, server: _Server, messages: Sequence[Message], tools: Sequence[ToolSpec], patience: _Patience
     ) -> AsyncGenerator[LlmEvent]:
-        patience.first_word_within(self._first_token_s)
+        clock_s = asyncio.get_running_loop().time
         reader = ReplyReader(server.model)
+        attempt = Attempt(server.gate, clock_s())
         stream: AsyncStream[ChatCompletionChunk] | None = None
         try:
             stream = await patience.wait(server.open(self._body(server, messages, tools)))
             while (chunk := await self._next(stream, reader, patience)) is not None:
                 for event in reader.push(chunk):
+                    attempt.answered(clock_s())
                     yield event
                 if reader.alive:
+                    attempt.answered(clock_s())
                     patience.word_came()
             for event in reader.end():
                 yield event
         except _FAILURES as error:
+            failure = llm_error(error, server.named, server.secrets)
+            if reader.finished_for is not None:
+                attempt.answered(clock_s())  # with nothing to say, but it did answer
+            elif failure.reason != "timeout" or patience.was_fair:
+                attempt.failed(failure)
             # Its own chain holds the server's words unredacted: it goes into no log.
-            raise llm_error(error, server.named, server.secrets) from None
+            raise failure from None
         finally:
+            attempt.over()
             if stream is not None:
                 await _close(stream)
 
@@ -180,7 +213,10 @@ class OpenAiModel:
 class _Server:
     """One model at one address."""
 
-    def __init__(self, base_url: str, api_key: str | None, model: str, http: httpx2.AsyncClient) -> None:
+    def __init__(
+        self, base_url: str, api_key: str | None, model: str, http: httpx2.AsyncClient, gate: Gate
+    ) -> None:
+        self.gate = gate
         host = urlsplit(base_url).hostname or base_url
         self.model, self.is_openai = model, host == _OPENAI
         self.named = f"language model {model} at {host}"
@@ -235,8 +271,12 @@ class _Patience:
         self._pause_s = pause_s
         self._next_left_s = total_s
         self._overdue = ""
+        self.was_fair = True
+        """Whether the one who is waited for has, or had, as long as it is meant to."""
 
     def first_word_within(self, first_s: float) -> None:
+        # A fallback is not to blame for the time that the first one used up.
+        self.was_fair = self._left_s >= min(first_s, self._total_s)
         self._next_left_s, self._overdue = first_s, f"no first word within {first_s:g} s"
 
     def word_came(self) -> None:

@@ -19,7 +19,7 @@ _BY_CODE: dict[str, LlmFailure] = {
     "rate_limit_exceeded": "rate_limited",
     "invalid_api_key": "unauthorized",
     "context_length_exceeded": "bad_request",
-    "model_not_found": "bad_request",
+    "model_not_found": "not_found",
     "invalid_request_error": "bad_request",
 }
 _ADVICE: dict[LlmFailure, str] = {
@@ -28,6 +28,7 @@ _ADVICE: dict[LlmFailure, str] = {
     "rate_limited": "more requests or tokens than the account's plan allows",
     "quota": "the account is out of credit",
     "bad_request": "it refused the request",
+    "not_found": "it has no such model",
     "unreachable": "no such API there: check OPENAI_BASE_URL or llm.base_url; it usually ends in /v1",
     "server": "it failed",
     "protocol": "what came is no chat completion",
@@ -68,8 +69,9 @@ def _told(error: APIError, status: int | None) -> tuple[LlmFailure, str]:
     # A status says more than a type: vendors name every 4xx `invalid_request_error`.
     if status is not None and reason in (None, "bad_request"):
         reason = _BY_STATUS.get(status, "bad_request" if 400 <= status < 500 else "server")
-    if status == 404 and not (error.code or error.type):
-        reason = "unreachable"  # a web server's own page, not the API's answer
+        if status == 404:
+            # Without either: a web server's own page, not the API's answer.
+            reason = "not_found" if error.code or error.type else "unreachable"
     reason = reason or "server"
     http = f" (HTTP {status})" if status is not None else ""
     body = error.body if isinstance(error.body, dict) else {}

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from backend.core.breaker import BreakerState
 from backend.core.health import RouteHealth
+from backend.core.llm_health import LlmHealth
 from backend.core.urls import plain_url
 from backend.errors import BackendError
 from backend.web.auth import Guard
@@ -50,6 +51,20 @@ class RouteView(PartView):
     streams_capacity: int | None = None
 
 
+class LlmView(PartView):
+    """One language model at one server."""
+
+    model: str
+    server: Annotated[str, AfterValidator(plain_url)]
+    key: str | None = Field(
+        None, description="The setting or secret that holds the key it is asked with, if any."
+    )
+    breaker: BreakerState | None = Field(
+        None, description="`open`: left alone for now; `half_open`: the next turn tries it."
+    )
+    first_word_ms: float | None = Field(None, description="From asking to the first word, lately.")
+
+
 class HealthView(BaseModel):
     """What works. Without the API key only `status` is told."""
 
@@ -64,6 +79,7 @@ class HealthView(BaseModel):
     hearing: list[RouteView] | None = Field(
         None, description="Speech-to-text; `latency_ms`: from asking to the words, lately."
     )
+    language_models: list[LlmView] | None = None
 
 
 class Kept(Generic[T]):
@@ -86,18 +102,23 @@ class Kept(Generic[T]):
 
 
 def overall(
-    database: PartView, telnyx: PartView, speech: Sequence[PartView], hearing: Sequence[PartView] = ()
+    database: PartView,
+    telnyx: PartView,
+    speech: Sequence[PartView],
+    hearing: Sequence[PartView] = (),
+    thinking: Sequence[PartView] = (),
 ) -> Overall:
     """`down` when calls cannot work: no records, a carrier that refuses, not one voice, nothing that hears.
 
-    Speech-to-text is known only once it was asked: until then it counts as well.
+    Speech-to-text and language models are known only once they were asked: until then they count as well.
+    Without a language model calls keep to what is written.
     """
     none_left = any(part and all(route.state == "down" for route in part) for part in (speech, hearing))
     if database.state == "down" or telnyx.state == "down" or none_left:
         return "down"
     all_up = all(part.state == "up" for part in (database, telnyx, *speech))
-    hears = all(route.state != "down" for route in hearing)
-    return "ok" if all_up and speech and hears else "degraded"
+    none_down = all(part.state != "down" for part in (*hearing, *thinking))
+    return "ok" if all_up and speech and none_down else "degraded"
 
 
 def health_router(
@@ -109,8 +130,9 @@ def health_router(
     *,
     version: str,
     hearing: Callable[[], Sequence[RouteHealth]] = tuple,
+    thinking: Callable[[], Sequence[LlmHealth]] = tuple,
 ) -> APIRouter:
-    """`GET /api/v1/health`. `carrier` None: no Telnyx key is set. `hearing`: told at once."""
+    """`GET /api/v1/health`. `carrier` None: no Telnyx key is set. `hearing`, `thinking`: told at once."""
     router = APIRouter(tags=["health"])
     database = Kept(lambda: _check("answers", store.ping), kept_s=1.0)
     telnyx = Kept(lambda: _check_carrier(carrier), TELNYX_KEPT_S)
@@ -123,7 +145,8 @@ def health_router(
             parts = [asking.create_task(part.get()) for part in (database, telnyx)]
             routes = asking.create_task(speech.get())
         ears = [_route_view(route) for route in hearing()]
-        status = overall(parts[0].result(), parts[1].result(), routes.result(), ears)
+        models = [LlmView.model_validate(model, from_attributes=True) for model in thinking()]
+        status = overall(parts[0].result(), parts[1].result(), routes.result(), ears, models)
         if guard.refusal(request.headers) is not None:
             return HealthView(status=status)
         return HealthView(
@@ -134,6 +157,7 @@ def health_router(
             telnyx=parts[1].result(),
             speech=routes.result(),
             hearing=ears or None,
+            language_models=models or None,
         )
 
     return router

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
+from backend.calls.boards.llm_board import LlmBoard
 from backend.core.agent import Agent
 from backend.core.agent_text import parse_agent
 from backend.core.llm import Message, TextDelta
+from backend.errors import LlmError
 from backend.settings import Settings, load_settings
 from backend.simulator.llm import LlmStandIn, running
 from backend.simulator.llm_script import LlmScript
@@ -24,8 +29,9 @@ def agent(**llm: Any) -> Agent:
 
 
 @asynccontextmanager
-async def thinking(**settings: Any) -> AsyncIterator[Thinking]:
-    made = Thinking(_settings(**settings), {})
+async def thinking(*agents: Agent, **settings: Any) -> AsyncIterator[Thinking]:
+    board = LlmBoard(lambda: time.monotonic() * 1000)
+    made = Thinking(_settings(**settings), {}, board, lambda: agents)
     try:
         yield made
     finally:
@@ -59,3 +65,20 @@ async def test_the_model_answers() -> None:
         assert model is not None
         events = [event async for event in model.reply([Message("user", "Hello")])]
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "Good day."
+
+
+async def test_what_one_agent_meets_of_a_model_holds_for_all_who_ask_it() -> None:
+    one, other, none = agent(), agent(temperature=0.5), agent(provider="none", model=None)
+    async with thinking(one, other, none, openai_base_url="http://127.0.0.1:1/v1") as made:
+        assert [(row.model, row.state) for row in made.health_now()] == [("m", "unknown")]
+        reasons = []
+        for wanting in (one, one, other):
+            model = made.language_model(wanting)
+            assert model is not None
+            with pytest.raises(LlmError) as caught:
+                async for _ in model.reply([Message("user", "Hello")]):
+                    pass
+            reasons.append(caught.value.reason)
+        assert reasons == ["unreachable", "unreachable", "left_alone"]
+        (row,) = made.health_now()
+        assert (row.state, row.breaker, row.server) == ("down", "open", "http://127.0.0.1:1/v1")

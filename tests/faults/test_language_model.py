@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from backend.calls.boards.llm_board import LlmBoard
+from backend.core.agent import Agent
 from backend.llm.openai import OpenAiModel
+from backend.settings import load_settings
 from backend.simulator.llm import LlmStandIn, running
 from backend.simulator.llm_script import LlmScript
-from tests.backend.calls.fakes import agent
-from tests.backend.calls.talks import BYE, HOURS, LLM, ScriptedTools, node, talk, to
+from backend.thinking import Thinking
+from tests.backend.calls.fakes import agent, now_ms, until
+from tests.backend.calls.talks import BYE, HOURS, LLM, ScriptedTools, Talk, node, talk, to
 
-FLOW = agent(
-    node(
-        "help",
-        "How can I help?",
-        prompt="Answer questions about opening hours.",
-        transitions=[to("bye", keywords=["bye"]), to("bye", intent="is done")],
-        tools=["hours"],
-    ),
-    BYE,
-    tools=[HOURS],
-    **LLM,
-)
+
+def flow(**llm: Any) -> Agent:
+    return agent(
+        node(
+            "help",
+            "How can I help?",
+            prompt="Answer questions about opening hours.",
+            transitions=[to("bye", keywords=["bye"]), to("bye", intent="is done")],
+            tools=["hours"],
+        ),
+        BYE,
+        tools=[HOURS],
+        llm={**LLM["llm"], **llm},
+    )
+
+
+FLOW = flow()
 ASKED_AGAIN = "Sorry, I didn't catch that. How can I help?"
 FAILURES: dict[str, dict[str, Any]] = {
     "a server error": {"refuse": {"status": 500}},
@@ -78,3 +91,78 @@ async def test_a_reply_that_breaks_off_is_kept_as_far_as_it_came() -> None:
                 await call.heard("You said: Until when, please?")
         finally:
             await model.aclose()
+
+
+class Mind:
+    """A process's language models, by a stand-in, on a clock that can be put forward."""
+
+    def __init__(self, url: str) -> None:
+        self.forward_ms = 0.0
+        settings = load_settings(None, openai_base_url=url, openai_api_key=None)
+        self.board = LlmBoard(lambda: now_ms() + self.forward_ms)
+        self.thinking = Thinking(settings, {}, self.board)
+
+    @asynccontextmanager
+    async def call(self, talker: Agent) -> AsyncIterator[Talk]:
+        model = self.thinking.language_model(talker)
+        async with talk(talker, model=model, tools=ScriptedTools()) as call:
+            yield call
+
+
+async def _first_sound_ms(call: Talk, words: str, then: str) -> float:
+    """From the caller's words to the first sound of the agent's, which says `then` in the end."""
+    frames, turns, began_ms = len(call.line.at_ms), len(call.turns), now_ms()
+    call.words(words)
+    await until(lambda: any(call.turns[at].heard_text.endswith(then) for at in list(call.turns)[turns + 1 :]))
+    return call.line.at_ms[frames] - began_ms
+
+
+HUNG = LlmScript.model_validate({"rules": [{"reply": [{"stall": True}]}]})
+WELL = LlmScript()
+
+
+async def test_a_model_that_hangs_is_bridged_then_left_alone_by_all_calls_and_comes_back_by_itself(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    stand_in = LlmStandIn(WELL)
+    async with running(stand_in) as url:
+        mind = Mind(url)
+        async with mind.call(FLOW) as one, mind.call(FLOW) as two:
+            opening = "You said: (The caller waits for you to speak.)"
+            await asyncio.gather(one.heard(opening), two.heard(opening))
+            stand_in.use(HUNG)
+            firsts = await asyncio.gather(
+                *(_first_sound_ms(call, "When are you open?", ASKED_AGAIN) for call in (one, two))
+            )
+            assert max(firsts) < 2_500
+            assert one.said[-2:] == [("agent", "One moment, please."), ("agent", ASKED_AGAIN)]
+            asked = len(stand_in.asked)
+            assert await _first_sound_ms(one, "Hello there?", ASKED_AGAIN) < 500
+            async with mind.call(FLOW) as three:
+                await three.heard("How can I help?")
+            assert len(stand_in.asked) == asked, "nobody asks it meanwhile"
+            stand_in.use(WELL)
+            mind.forward_ms = 5_000
+            two.words("Are you there now?")
+            await two.heard("You said: Are you there now?")
+            one.words("And for me?")
+            await one.heard("You said: And for me?")
+        await mind.thinking.aclose()
+    told = [r.getMessage() for r in caplog.records if r.name == "backend.calls.boards.llm_board"]
+    assert len(told) == 2 and "left alone for now" in told[0] and told[1].endswith("works again")
+
+
+async def test_calls_go_to_the_fallback_at_once_while_a_model_is_left_alone() -> None:
+    hung, well = LlmStandIn(HUNG), LlmStandIn(WELL)
+    async with running(hung) as url, running(well) as elsewhere:
+        mind = Mind(url)
+        talker = flow(fallback_base_url=elsewhere)
+        opening = "You said: (The caller waits for you to speak.)"
+        async with mind.call(talker) as one, mind.call(talker) as two:
+            await asyncio.gather(one.heard(opening), two.heard(opening))
+            assert one.said[0] == ("agent", f"One moment, please. {opening}")
+            assert await _first_sound_ms(one, "When are you open?", "When are you open?") < 500
+            assert await _first_sound_ms(two, "And where?", "And where?") < 500
+        assert len(hung.asked) == 2
+        await mind.thinking.aclose()

@@ -8,17 +8,21 @@ from dataclasses import dataclass, replace
 from backend.calls.ports import Clock
 from backend.calls.speaking.speaker import Utterance
 from backend.calls.talking.recorder import TurnRecorder
-from backend.core.history import History
+from backend.core.history import History, without_opening
 from backend.core.records import TurnRecord, TurnTimings
 from backend.core.turns import TurnEnded
 
 
 @dataclass(slots=True)
 class AgentTurn:
-    """What is known of an agent's turn beside its utterance. `index` None: it has not begun to speak."""
+    """What is known of an agent's turn beside its utterance. `index` None: it has not begun to speak.
+
+    `bridged`: what it opens with only because the language model's answer did not come.
+    """
 
     cause: TurnTimings = TurnTimings()
     index: int | None = None
+    bridged: str | None = None
 
 
 class Account:
@@ -60,7 +64,9 @@ class Account:
         if turn.index is None:
             return  # no word came
         if self._history is not None:
-            self._history.agent(utterance.heard_text, interrupted=utterance.interrupted)
+            # A model that reads "One moment, please." as its own words begins every answer with them.
+            own = without_opening(utterance.heard_text, turn.bridged or "")
+            self._history.agent(own, interrupted=utterance.interrupted)
         timings = replace(
             turn.cause,
             first_chunk_ms=utterance.first_chunk_ms,

@@ -73,10 +73,10 @@ class Answering:
         if isinstance(cut_by, LineLost | SayRequest):
             if isinstance(cut_by, LineLost):
                 await self._delivery.line_restored()
-            if not utterance.text:
+            if turn.untouched or not utterance.text:
                 self._account.cause = cause
                 await self._delivery.asides()
-                return step  # nothing was said yet: ask again
+                return step  # nothing of an answer was said yet: ask again
         if isinstance(cut_by, LineLost):
             return rest_of(step, utterance)
         return await self._cut_short(ask, turn, utterance, cut_by)
@@ -145,4 +145,5 @@ class Answering:
                             async with asyncio.timeout(_HOLD_S):
                                 await self._inbox.caller_quiet.wait()
                     self._account.begins(agent_turn)
+                agent_turn.bridged = turn.bridged
                 yield piece

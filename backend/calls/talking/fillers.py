@@ -1,6 +1,7 @@
-"""What a caller hears while a tool takes its time: a word soon, others if it takes long, never the same one.
+"""What a caller hears while a tool or a model takes its time: a word soon, others if it takes long, never the
+same one.
 
-Says nothing over the caller. Knows neither the tool nor what its result means.
+Says nothing over the caller. Knows neither what is waited for nor what comes of it.
 """
 
 from __future__ import annotations
@@ -40,17 +41,26 @@ class Fillers:
         self._said: list[str] = []
         self._last_s: float | None = None
 
+    @property
+    def silent(self) -> bool:
+        """Whether the turn has said nothing yet."""
+        return self._last_s is None
+
     def spoke(self) -> None:
         """The turn had words of its own to say."""
         self._last_s = asyncio.get_running_loop().time()
 
-    async def bridge(self, work: asyncio.Task[T], texts: Sequence[str]) -> AsyncGenerator[Piece]:
-        """Pieces to say until `work` is done, of `texts` in order."""
+    async def bridge(
+        self, work: asyncio.Task[T], texts: Sequence[str], *, first_after_s: float | None = None
+    ) -> AsyncGenerator[Piece]:
+        """Pieces to say until `work` is done, of `texts` in order; the first, where nothing was said yet,
+        after `first_after_s`, or 0.7 s."""
+        first_after_s = FIRST_AFTER_S if first_after_s is None else first_after_s
         loop = asyncio.get_running_loop()
         begun_s = loop.time()
         self._waiting.asked.clear()
         while (text := self._next(texts)) is not None:
-            due_s = begun_s + FIRST_AFTER_S if self._last_s is None else self._last_s + MORE_AFTER_S
+            due_s = begun_s + first_after_s if self._last_s is None else self._last_s + MORE_AFTER_S
             await _first_of(work, self._waiting.asked, due_s - loop.time())
             while not work.done() and not self._waiting.quiet.is_set():
                 await _first_of(work, self._waiting.quiet, None)

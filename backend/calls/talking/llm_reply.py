@@ -25,7 +25,17 @@ class LlmReply:
         self._usage: Usage | None = None
         self._characters = 0
         self._counted = False
+        self._begun = asyncio.Event()
         self._task = asyncio.create_task(self._read(), name="language model")
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything has come of it, be it its end or failure."""
+        return self._begun.is_set()
+
+    async def begun(self) -> None:
+        """Returns once anything has come of it."""
+        await self._begun.wait()
 
     async def events(self) -> AsyncGenerator[TextDelta | ToolCall]:
         """Its text and tool calls. Raises LlmError."""
@@ -75,11 +85,15 @@ class LlmReply:
                         self._characters += len(event.text)
                     else:
                         self._characters += len(event.arguments)
+                    self._begun.set()
                     await self._events.put(event)
             await self._events.put(None)
         except LlmError as error:
+            self._counted = self._counted or error.reason == "left_alone"  # nobody was asked
             await self._events.put(error)
         except Exception as error:
             # An adapter's bug must not cost the caller the call.
             log.exception("the language model's adapter failed")
             await self._events.put(LlmError(f"internal error: {error!r}", reason="protocol"))
+        finally:
+            self._begun.set()

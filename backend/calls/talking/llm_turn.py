@@ -72,6 +72,8 @@ class LlmTurn:
         """Whether it gave words of its own to say."""
         self.broke_off = False
         """Whether it used tools and then came to no answer: what it said before was only the beginning."""
+        self.bridged: str | None = None
+        """What was said because its answer did not come; no words of its own."""
         self.requests = 0
         self.usage = (0, 0)
         """Tokens: prompt, completion; where the server does not tell them, reckoned from the lengths."""
@@ -81,6 +83,11 @@ class LlmTurn:
         self._text = ""
         self._script = PieceStream(agent.language)
         self._reply = self._request()
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing has come of it yet: asked once more it does no harm."""
+        return not (self.spoken or self.broke_off)
 
     async def aclose(self) -> None:
         """Cancel what is under way."""
@@ -97,11 +104,15 @@ class LlmTurn:
     async def pieces(self, waiting: Waiting | None = None) -> AsyncGenerator[Piece]:
         """What to speak, as soon as it is certain. Raises nothing of the model's: see `problem`."""
         fillers = Fillers(self._agent.language, waiting or Waiting())
+        begun_s = asyncio.get_running_loop().time()
         try:
             characters = 0
             for _ in range(MAX_ROUNDS):
                 calls: list[ToolCall] = []
                 self._text, self._script = "", PieceStream(self._agent.language)
+                async with aclosing(self._bridge(fillers, begun_s)) as meanwhile:
+                    async for piece in meanwhile:
+                        yield piece
                 async for event in self._reply.events():
                     if isinstance(event, ToolCall):
                         calls.append(event)
@@ -134,10 +145,27 @@ class LlmTurn:
                 self._reply = self._request()
             log.warning("the language model calls tools without end at node %s", self.ask.node_id)
         except LlmError as error:
-            log.warning("language model (%s): %s", error.reason, error)
+            # That a model is left alone was said once, for all calls.
+            level = logging.DEBUG if error.reason == "left_alone" else logging.WARNING
+            log.log(level, "language model (%s): %s", error.reason, error)
             self.problem = error
         finally:
             await self.aclose()
+
+    async def _bridge(self, fillers: Fillers, begun_s: float) -> AsyncGenerator[Piece]:
+        """A word to the caller, once a turn, when nothing has come of a reply for long."""
+        text, after_ms = self._agent.llm.bridge(self._agent.language), self._agent.llm.filler_ms
+        if text is None or after_ms is None or self.spoken or not fillers.silent or self._reply.has_begun:
+            return
+        after_s = begun_s + after_ms / 1000 - asyncio.get_running_loop().time()
+        coming = asyncio.create_task(self._reply.begun(), name="first word")
+        try:
+            async with aclosing(fillers.bridge(coming, [text], first_after_s=after_s)) as bridge:
+                async for piece in bridge:
+                    self.bridged = text
+                    yield piece
+        finally:
+            coming.cancel()
 
     def _talks_on(self, characters: int, written: int = 0) -> bool:
         """Whether it has said, or written, more than anybody listens to."""

@@ -162,6 +162,10 @@ class Talk:
             lambda: any(t.role == "agent" and t.heard_text.endswith(text) for t in self.turns.values()), text
         )
 
+    async def heard_so_far(self, text: str) -> None:
+        """Returns when the agent has said so much of a turn that goes on."""
+        await until(lambda: self.speaker.heard_so_far.endswith(text), text)
+
     async def end(self) -> str:
         async with asyncio.timeout(10):
             return await self.result

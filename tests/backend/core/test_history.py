@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from backend.core.history import History
+from backend.core.history import History, without_opening
 from backend.core.llm import Message, ToolCall
 
 
@@ -51,3 +51,12 @@ def test_a_long_speech_is_cut() -> None:
     talk.caller("a" * 50_000)
     assert len(talk.messages()[0].text) == 2_000
     assert len(talk.messages(then_said="b" * 50_000)[-1].text) == 2_000
+
+
+def test_what_only_bridged_a_wait_is_no_part_of_what_was_said() -> None:
+    moment = "One moment, please."
+    assert without_opening("One moment, please. Until six.", moment) == "Until six."
+    assert without_opening("One moment, please.", moment) == ""
+    assert without_opening("One moment,", moment) == "", "it was interrupted"
+    assert without_opening("One moment, please, it is six.", moment) == "One moment, please, it is six."
+    assert without_opening("Until six.", "") == "Until six."

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
@@ -12,8 +14,10 @@ from backend.calls.ports import LanguageModel, Toolbox
 from backend.core.agent import Agent
 from backend.core.llm import LlmEvent, Message, TextDelta, ToolCall, ToolSpec
 from backend.errors import ToolError
+from backend.evals.mind import mind_of
 from backend.evals.text_call import Mind, run_text
 from backend.evals.thinking import ToolUse, WaitedModel, WatchedToolbox
+from backend.settings import load_settings
 from backend.simulator.script import parse_script
 
 BOOK = ToolCall("call_1", "book", '{"day": "Tuesday"}')
@@ -88,3 +92,53 @@ def test_a_mind_is_made_for_each_call_and_closed_after_it() -> None:
     assert seen == ["opened", "closed"]
     assert evidence.call["state"] == "ended"
     assert evidence.call["tools"] == []
+
+
+def test_a_model_that_hangs_is_left_alone_and_tried_again_by_the_call_s_own_time() -> None:
+    help_ = {
+        "id": "help",
+        "say": "How can I help?",
+        "prompt": "Answer.",
+        "transitions": [{"to": "bye", "when": {"keywords": ["bye"]}}],
+    }
+    bye = {"id": "bye", "say": "Goodbye.", "actions": [{"type": "hangup"}]}
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        document = {
+            "id": "one",
+            "name": "One",
+            "llm": {
+                "provider": "openai",
+                "model": "m",
+                "base_url": f"http://127.0.0.1:{hung.getsockname()[1]}/v1",
+                "first_token_ms": 300,
+                "filler_ms": 100,
+            },
+            "turns": {"max_reprompts": 10, "idle_ms": 30_000},
+            "call_flow": {"start": "help", "nodes": [help_, bye]},
+        }
+        quiet = {"wait_until_quiet": True}
+        steps = [
+            *(quiet, {"say": "When are you open?"}, quiet, {"say": "And now?"}, quiet),
+            *({"silent_ms": 20_000}, {"say": "Until when?"}, quiet, {"say": "Good bye."}),
+        ]
+        began_s = time.monotonic()
+        agent = Agent.model_validate_json(json.dumps(document))
+        evidence = run_text(
+            agent,
+            parse_script({"steps": steps}),
+            "inbound",
+            {},
+            mind_of(load_settings(None, openai_api_key=None), {}),
+        )
+        hung.setblocking(False)
+        asked = 0
+        with suppress(BlockingIOError):
+            while True:
+                hung.accept()[0].close()
+                asked += 1
+    assert time.monotonic() - began_s < 10
+    said = [turn["text"] for turn in evidence.call["turns"] if turn["role"] == "agent"]
+    again = "Sorry, I didn't catch that. How can I help?"
+    assert (said[0], said[1], said[-1]) == ("One moment, please.", "How can I help?", "Goodbye.")
+    assert sum(text.endswith(again) for text in said) == 3
+    assert asked == 3, "on entering, once more, and after twenty seconds"

@@ -10,7 +10,7 @@ import pytest
 from backend.core.agent_settings import LlmSettings
 from backend.core.llm import Message
 from backend.errors import LlmError
-from backend.llm.agent_model import model_of
+from backend.llm.agent_model import llm_keys, model_of
 from backend.llm.openai import make_http_client
 from backend.simulator.llm import LlmStandIn, running
 from backend.simulator.llm_script import parse_llm_script
@@ -72,3 +72,33 @@ async def test_no_model() -> None:
     async with make_http_client() as http:
         llm = LlmSettings.model_validate_json('{"provider": "none"}')
         assert model_of(llm, base_url="http://x/v1", api_key=None, secrets={}, http=http) is None
+
+
+OWN = "{{secret:SPARE_KEY}}"
+
+
+@pytest.mark.parametrize(
+    ("llm", "keys"),
+    [
+        ({}, [("m", "http://here/v1", "OPENAI_API_KEY")]),
+        ({"base_url": "http://other/v1"}, [("m", "http://other/v1", "")]),
+        ({"api_key": OWN}, [("m", "http://here/v1", "SPARE_KEY")]),
+        (
+            {"fallback_model": "m2"},
+            [("m", "http://here/v1", "OPENAI_API_KEY"), ("m2", "http://here/v1", "OPENAI_API_KEY")],
+        ),
+        (
+            {"fallback_model": "m2", "fallback_api_key": OWN},
+            [("m", "http://here/v1", "OPENAI_API_KEY"), ("m2", "http://here/v1", "SPARE_KEY")],
+        ),
+        (
+            {"fallback_base_url": "http://other/v1"},
+            [("m", "http://here/v1", "OPENAI_API_KEY"), ("m", "http://other/v1", "")],
+        ),
+    ],
+)
+def test_models_are_told_apart_by_name_server_and_key(llm: dict[str, str], keys: list[Any]) -> None:
+    found = llm_keys(settings(**llm), base_url="http://here/v1", has_key=True)
+    assert [(key.model, key.server, key.key) for key in found] == keys
+    assert llm_keys(settings(), base_url="http://here/v1", has_key=False)[0].key == ""
+    assert llm_keys(LlmSettings(), base_url="http://here/v1", has_key=True) == []

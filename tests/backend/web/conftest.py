@@ -14,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from backend.core.health import RouteHealth
+from backend.core.llm_health import LlmHealth
 from backend.core.records import CallRecord
 from backend.errors import CallGone, CarrierError, RequestError
 from backend.storage.agent_files import AgentFiles
@@ -51,6 +52,7 @@ class LiveCalls:
         self.events: list[TelnyxEvent] = []
         self.orders: list[tuple[Any, ...]] = []
         self.routes: list[RouteHealth] = [RouteHealth("sesame_ws", "up", "works", 3.5, "http://pod-1")]
+        self.models: list[LlmHealth] = []
         self.failure: Exception | None = None
         self.live_calls = 2
 
@@ -150,7 +152,15 @@ async def _backend(folder: Path, guard: Guard, *, telnyx: bool) -> Backend:
     app.include_router(calls_router(manager, store, guard))
     app.include_router(agents_router(files, guard))
     app.include_router(
-        health_router(manager, manager, store, carrier if telnyx else None, guard, version="1.2.3")
+        health_router(
+            manager,
+            manager,
+            store,
+            carrier if telnyx else None,
+            guard,
+            version="1.2.3",
+            thinking=lambda: manager.models,
+        )
     )
     app.include_router(metrics_router(metrics))
     app.include_router(pages_router(version="1.2.3"))

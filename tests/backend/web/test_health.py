@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from backend.core.health import RouteHealth
+from backend.core.llm_health import LlmHealth
 from backend.errors import CarrierError, SpeechError
 from backend.web.health import Kept, PartView, overall
 
@@ -133,3 +134,32 @@ async def test_a_password_in_an_address_is_not_told(backend, client) -> None:
     backend.manager.routes.append(RouteHealth("sesame_ws", "up", "works", server="https://me:key@pod-2/x"))
     health = (await client.get("/api/v1/health")).json()
     assert health["speech"][-1]["server"] == "https://pod-2/x"
+
+
+@pytest.mark.parametrize(
+    ("thinking", "status"),
+    [([], "ok"), ([UP, UNKNOWN], "ok"), ([UP, DOWN], "degraded"), ([DOWN], "degraded")],
+)
+def test_without_a_language_model_calls_work_as_far_as_they_are_written(
+    thinking: list[PartView], status: str
+) -> None:
+    assert overall(UP, UP, [UP], (), thinking) == status
+
+
+async def test_a_language_model_that_is_left_alone_is_told_without_its_password(backend, client) -> None:
+    server = "http://user:password@models.example/v1"
+    row = LlmHealth("gpt", server, "down", "Does not answer.", "OPENAI_API_KEY", "open", 812.5)
+    backend.manager.models.append(row)
+    answer = await client.get("/api/v1/health")
+    assert answer.json()["status"] == "degraded"
+    assert answer.json()["language_models"] == [
+        {
+            "state": "down",
+            "detail": "Does not answer.",
+            "model": "gpt",
+            "server": "http://models.example/v1",
+            "key": "OPENAI_API_KEY",
+            "breaker": "open",
+            "first_word_ms": 812.5,
+        }
+    ]

@@ -39,6 +39,15 @@ async def test_a_cost_that_is_not_told_is_reckoned() -> None:
     assert answer.take_usage(400) == (100, 3)
 
 
+async def test_who_was_not_asked_costs_nothing() -> None:
+    for reason, cost in (("left_alone", (0, 0)), ("timeout", (100, 0))):
+        answer, _ = reply([LlmError("away", reason=reason)])  # type: ignore[arg-type]
+        with pytest.raises(LlmError):
+            await all_of(answer)
+        await answer.aclose()
+        assert answer.take_usage(400) == cost
+
+
 async def test_it_is_read_ahead_and_let_go_of() -> None:
     never = asyncio.Event()
     answer, model = reply(["We are ", "open.", never])
