@@ -224,8 +224,9 @@ class CallStore:
                 f"{tables.SCHEMA_VERSION}. Run the program that made it, or set DATABASE_URL to another "
                 "place."
             )
+        more = tables.POSTGRESQL_UPGRADES if self._url.get_backend_name() == "postgresql" else {}
         for older in range(version, tables.SCHEMA_VERSION):
-            for command in tables.UPGRADES[older]:
+            for command in (*tables.UPGRADES[older], *more.get(older, ())):
                 await connection.exec_driver_sql(command)
         await connection.execute(
             update(tables.schema_version).values(version=tables.SCHEMA_VERSION, applied_at=datetime.now(UTC))

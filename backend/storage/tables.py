@@ -31,7 +31,7 @@ from sqlalchemy import (
 from backend.core.records import CallRecord, CallRecording, SpokenBy, ToolUse, TurnRecord, TurnTimings
 
 # Raise it with every change of a table, and say in UPGRADES how an older database becomes one of it.
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 # Version → the commands that make a database of it one of the next version, in SQLite and PostgreSQL alike.
 # Tables that are new are made before, as in a new database.
@@ -50,6 +50,14 @@ UPGRADES: Mapping[int, tuple[str, ...]] = {
         "ALTER TABLE calls ADD COLUMN estimated_usd FLOAT",
         "ALTER TABLE calls ADD COLUMN billed_usd FLOAT",
         "ALTER TABLE calls ADD COLUMN billed_parts JSON",
+    ),
+    6: (),  # SQLite holds a column to no length
+}
+# Likewise, what only PostgreSQL needs.
+POSTGRESQL_UPGRADES: Mapping[int, tuple[str, ...]] = {
+    6: (
+        "ALTER TABLE calls ALTER COLUMN from_number TYPE TEXT",
+        "ALTER TABLE calls ALTER COLUMN to_number TYPE TEXT",
     ),
 }
 
@@ -99,8 +107,9 @@ calls = Table(
     Column("id", String(64), primary_key=True),
     Column("direction", String(16), nullable=False),
     Column("agent_id", String(128), nullable=False),
-    Column("from_number", String(128), nullable=False),
-    Column("to_number", String(128), nullable=False),
+    # Numbers, or SIP addresses of any length as their senders please.
+    Column("from_number", Words, nullable=False),
+    Column("to_number", Words, nullable=False),
     Column("state", String(16), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     # Telnyx's ids have no stated length.

@@ -224,6 +224,16 @@ async def test_words_that_no_database_can_hold_cost_no_turn(store: CallStore) ->
     assert (changed.error, changed.hangup_cause, changed.turns[0].text) == (whole, whole, whole)
 
 
+SIP_ADDRESS = f"sip:{'a' * 300}@pbx.example;transport=tls"
+
+
+async def test_a_caller_with_a_long_address_is_kept_whole(store: CallStore) -> None:
+    await store.create(make_call(from_number=SIP_ADDRESS, to_number=f"{SIP_ADDRESS};tag=\ud83d\0"))
+    kept = await store.get("call-1")
+    assert kept is not None
+    assert (kept.from_number, kept.to_number) == (SIP_ADDRESS, f"{SIP_ADDRESS};tag=?")
+
+
 async def test_what_tools_did_is_kept_in_order(store: CallStore) -> None:
     failed = make_tool(1, ok=False, problem="book failed (HTTP 500).", arguments={})
     await store.create(make_call(tools=(make_tool(0),)))
@@ -419,7 +429,7 @@ async def test_tables_of_a_later_version_are_left_alone(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("UPDATE schema_version SET version = 99")
         other.commit()
-    with pytest.raises(StorageError, match="has tables of version 99; this program knows version 6"):
+    with pytest.raises(StorageError, match="has tables of version 99; this program knows version 7"):
         await CallStore.open(f"sqlite:///{path}")
 
 
@@ -482,6 +492,7 @@ async def test_tables_of_version_1_are_brought_up_to_date(url: str) -> None:
         tools=(make_tool(),),
         recordings=(CallRecording("started", NOON),),
     )
+    await stores[2].create(make_call(2, from_number=SIP_ADDRESS))
     for store in stores:
         await store.close()
     again = await CallStore.open(url)
