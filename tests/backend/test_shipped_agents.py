@@ -73,6 +73,15 @@ def test_an_appointment_is_booked(desk: Agent, name: str, number: str, yes: str)
     assert flow.variables["phone"] == "2125550142"
 
 
+@pytest.mark.parametrize("asked", ["What do you mean?", "Why do you need that?", "Can you repeat that?"])
+def test_a_question_asked_back_is_not_the_name(desk: Agent, asked: str) -> None:
+    flow = Flow(desk, {})
+    assert spoken(flow, *BOOKING, asked).node_id == "your_name"
+    assert "caller_name" not in flow.variables
+    assert flow.heard("Yes, of course. My name is Sarah Miller.").node_id == "your_number"
+    assert flow.variables["caller_name"] == "Sarah Miller"
+
+
 def test_the_booking_is_read_back_and_may_be_changed(desk: Agent) -> None:
     flow = Flow(desk, {})
     step = spoken(flow, *BOOKING, "This is Daniel Carter", "2125550142")
