@@ -16,6 +16,7 @@ from backend.calls.flow_actions import FlowActions
 from backend.calls.hearing.listener import Listener, OwnVoice
 from backend.calls.ledger import Ledger
 from backend.calls.leg import SEND_CODEC
+from backend.calls.message import LineWatch, say_whole
 from backend.calls.ports import CallParts, LlmOutcome, StreamingTranscriber
 from backend.calls.speaking.speaker import Speaker
 from backend.calls.talking.conversation import Conversation
@@ -63,7 +64,7 @@ class Talk:
         talk is over, unless the caller was handed over; `silent`: say nothing but what `leave` asks for."""
         self._agent, self._ledger, self._actions = agent, ledger, actions
         self._equipment, self._on_over, self._tasks = equipment, on_over, tasks
-        self._silent = silent
+        self._silent, self._line = silent, LineWatch()
         self._llm_answered = parts.llm_answered
         zero_ms = parts.clock()
 
@@ -134,10 +135,12 @@ class Talk:
 
     def line_lost(self) -> None:
         """What is said now goes nowhere."""
+        self._line.lost()
         self._notify(LineLost())
 
     def line_restored(self) -> None:
         """The line is there again."""
+        self._line.restored()
         self._notify(LineRestored())
 
     def say(self, text: str, *, interrupt: bool) -> bool:
@@ -265,8 +268,9 @@ class Talk:
         whole = False
         try:
             async with asyncio.timeout(self._agent.limits.max_call_seconds):
-                await self._conversation.say_last(lambda: self._speaker.say(text))
-            whole = True
+                whole = await say_whole(text, self._conversation, self._speaker, self._line)
+            if not whole:
+                self._ledger.error = "the message was not said: the line was lost again and again"
         except (SpeechError, TimeoutError) as error:
             log.error("call %s: the message was not said: %s", self._call_id, error)
             self._ledger.error = f"the message was not said: {error}"

@@ -158,6 +158,62 @@ async def test_a_machine_that_hangs_up_first_leaves_its_trace() -> None:
     assert (h.store.only.answered_by, h.store.only.voicemail) == ("machine", "waiting")
 
 
+@pytest.fixture
+def quick_to_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.core.call.LOST_MEDIA_S", 0.05)
+
+
+def in_the_middle(h: House, lines: int = 1) -> bool:
+    return len(h.carrier.lines) == lines and PIECES[0] in h.route.asked and h.carrier.line.audio_ms > 0
+
+
+def long_message() -> ScriptedRoute:
+    return ScriptedRoute({PIECES[0]: Script([tone(1500)])})
+
+
+@pytest.mark.usefixtures("quick_to_reconnect")
+async def test_a_line_lost_in_the_middle_of_the_message_has_it_said_again_from_its_start() -> None:
+    async with house(caller(), route=long_message()) as h:
+        await answered(h)
+        h.carrier.tell(GREETED)
+        await until(lambda: in_the_middle(h))
+        h.route.scripts[PIECES[0]] = Script([tone(40)])
+        h.carrier.line.drop()
+        await h.heard(SPOKEN)
+        await h.calls_over()
+    assert h.route.asked.count(PIECES[0]) == 2
+    assert (h.store.only.voicemail, h.store.only.error) == ("left", None)
+
+
+async def test_a_message_cut_off_with_the_call_is_not_left() -> None:
+    async with house(caller(), route=long_message()) as h:
+        await answered(h)
+        h.carrier.tell(GREETED)
+        await until(lambda: in_the_middle(h))
+        h.carrier.line.drop()
+        await until(
+            lambda: any(
+                turn.interrupted and turn.text == SPOKEN
+                for turn in h.store.turns.get(h.store.only.id, {}).values()
+            )
+        )
+        await over(h)
+    assert h.store.only.voicemail == "leaving"
+
+
+@pytest.mark.usefixtures("quick_to_reconnect")
+async def test_a_message_that_no_line_lasts_for_has_failed() -> None:
+    async with house(caller(), route=long_message()) as h:
+        await answered(h)
+        h.carrier.tell(GREETED)
+        for number in (1, 2, 3):
+            await until(lambda number=number: in_the_middle(h, number))
+            h.carrier.line.drop()
+        await h.calls_over()
+    assert h.store.only.voicemail == "failed"
+    assert h.store.only.error == "the message was not said: the line was lost again and again"
+
+
 async def test_a_message_without_a_voice() -> None:
     async with house(caller()) as h:
         await answered(h)
