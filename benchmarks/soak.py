@@ -39,6 +39,7 @@ from backend.calls.manager import CallManager
 from backend.calls.ports import CallParts, RoutePlan
 from backend.core.agent import Agent
 from backend.core.agent_text import parse_agent
+from backend.core.breaker import BreakerPolicy
 from backend.core.g711 import Codec
 from backend.core.health import RouteKey
 from backend.core.speech import RouteName, Sound
@@ -57,6 +58,8 @@ CALLED, CALLER = "+15550001111", "+15559998888"
 FRAME_S = 0.02
 LOUD = Codec.PCMU.encode((b"\x00\x30" * 40 + b"\x00\xd0" * 40) * 2)
 QUIET = b"\xff" * 160
+# Models that were left alone for long would meet few of their faults.
+SOON_AGAIN = BreakerPolicy(cool_down_ms=200.0, crowded_ms=200.0, operator_ms=200.0, longest=1.0)
 FAULTS: dict[str, Any] = {
     "fine": [{"say": "We are open until six. "}, {"say": "Is there anything else I can do for you?"}],
     "broken": [{"say": "We are. Until"}, {"cut": True}],
@@ -453,7 +456,7 @@ async def soak(urls: dict[str, str], options: argparse.Namespace) -> dict[str, A
         metrics, callers = Metrics(), Callers(options.longest_s)
         hearing = HearingRoutes(settings, EarsBoard(clock_ms, metrics), lambda: [agent], clock_ms, LastEars())
         stack.push_async_callback(hearing.aclose)
-        thinking = Thinking(settings, {}, LlmBoard(clock_ms))
+        thinking = Thinking(settings, {}, LlmBoard(clock_ms, policy=SOON_AGAIN))
         stack.push_async_callback(thinking.aclose)
         parts = CallParts(
             carrier=callers,

@@ -24,7 +24,7 @@ _BY_CODE: dict[str, LlmFailure] = {
 }
 _ADVICE: dict[LlmFailure, str] = {
     "timeout": "it gave up waiting",
-    "unauthorized": "the key was refused: check OPENAI_API_KEY and whether it may use this model",
+    "unauthorized": "the key was refused, or may not use this model",
     "rate_limited": "more requests or tokens than the account's plan allows",
     "quota": "the account is out of credit",
     "bad_request": "it refused the request",

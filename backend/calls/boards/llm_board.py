@@ -31,7 +31,7 @@ POLICY = BreakerPolicy(
 # What an operator should know and do, by kind of failure; what the server itself said follows.
 _ADVICE = {
     "timeout": "Does not answer in time: look at its load and at the network",
-    "unauthorized": "The key is refused: set the right one",
+    "unauthorized": "Wants a key: set OPENAI_API_KEY, or llm.api_key in the agent's file",
     "rate_limited": "Too many requests for the key's plan: raise it, or share the calls out",
     "quota": "Out of quota: buy more, or raise the limit, at the vendor",
     "not_found": "There is no such model: correct its name, or the address",
@@ -125,12 +125,12 @@ class LlmBoard:
         known = self._models.get(key)
         how, first_word_ms = NOT_ASKED, None
         if known is not None:
-            how, first_word_ms = self._standing(known), rounded(known.first_word_ms)
+            how, first_word_ms = self._standing(key, known), rounded(known.first_word_ms)
         return LlmHealth(
             key.model, key.server, how.state, how.detail, key.key or None, how.breaker, first_word_ms
         )
 
-    def _standing(self, known: _Known) -> Standing:
+    def _standing(self, key: LlmKey, known: _Known) -> Standing:
         now_ms = self._clock()
         if known.refused and not known.works and known.breaker.state(now_ms) == "closed":
             return Standing("down", advice(_ADVICE, "bad_request", known.refused))
@@ -140,7 +140,7 @@ class LlmBoard:
             now_ms,
             works=known.works,
             note=note,
-            advice=_advice(known),
+            advice=_advice(key, known),
             tried_by="turn",
         )
 
@@ -148,7 +148,7 @@ class LlmBoard:
         now, before = known.breaker.reason, known.told
         known.told = now
         if now is not None and now != before:
-            log.warning("language model %s is left alone for now: %s", key, _advice(known))
+            log.warning("language model %s is left alone for now: %s", key, _advice(key, known))
         elif now is None and before is not None:
             log.info("language model %s works again", key)
 
@@ -180,5 +180,6 @@ class LlmGate:
         self._board.gave_up(self._key)
 
 
-def _advice(known: _Known) -> str:
-    return advice(_ADVICE, known.breaker.reason, known.problem)
+def _advice(key: LlmKey, known: _Known) -> str:
+    whose = {"unauthorized": f"{key.key} is refused: set the right key"} if key.key else {}
+    return advice({**_ADVICE, **whose}, known.breaker.reason, known.problem)

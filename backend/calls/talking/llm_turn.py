@@ -155,7 +155,7 @@ class LlmTurn:
     async def _bridge(self, fillers: Fillers, begun_s: float) -> AsyncGenerator[Piece]:
         """A word to the caller, once a turn, when nothing has come of a reply for long."""
         text, after_ms = self._agent.llm.bridge(self._agent.language), self._agent.llm.filler_ms
-        if text is None or after_ms is None or self.spoken or not fillers.silent or self._reply.has_begun:
+        if text is None or after_ms is None or not fillers.silent or self._reply.has_begun:
             return
         after_s = begun_s + after_ms / 1000 - asyncio.get_running_loop().time()
         coming = asyncio.create_task(self._reply.begun(), name="first word")

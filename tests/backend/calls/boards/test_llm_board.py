@@ -126,7 +126,7 @@ def test_an_operator_is_told_what_to_do_without_secrets(board: Board) -> None:
     board.fails("unauthorized")
     (row,) = board.health([KEY, KEY])
     assert (row.model, row.key, row.state, row.breaker) == ("gpt", "OPENAI_API_KEY", "down", "open")
-    assert row.detail.startswith("The key is refused: set the right one (language model gpt: so it said).")
+    assert row.detail.startswith("OPENAI_API_KEY is refused: set the right key (language model gpt: so it")
     assert row.detail.endswith("It is tried again in 15 s.")
     board.now_ms += 15_000
     assert "The next turn tries it." in board.health([KEY])[0].detail
@@ -135,6 +135,9 @@ def test_an_operator_is_told_what_to_do_without_secrets(board: Board) -> None:
     assert (row.state, row.detail, row.breaker, row.first_word_ms) == ("up", "works", "closed", 250.0)
     assert board.counted.first_words == [0.25]
     assert board.health([OTHER_MODEL])[0].detail == "not asked yet"
+    without = LlmKey("gpt", KEY.server)
+    board.fails("unauthorized", without)
+    assert board.health([without])[0].detail.startswith("Wants a key: set OPENAI_API_KEY, or llm.api_key in")
 
 
 def test_one_that_refuses_every_request_is_down_though_it_is_asked(board: Board) -> None:

@@ -12,8 +12,9 @@ from backend.calls.talking.events import LineLost, LineRestored, SayRequest
 from backend.core.agent import Agent
 from backend.core.agent_checks import find_errors
 from backend.core.llm import ToolCall
+from backend.core.turns import SpeechStarted, TurnEnded
 from backend.errors import LlmError
-from tests.backend.calls.fakes import agent, until
+from tests.backend.calls.fakes import agent, now_ms, until
 from tests.backend.calls.talks import BYE, HELLO, HOURS, ScriptedModel, node, talk, to
 
 MOMENT = "One moment, please."
@@ -104,7 +105,10 @@ async def test_a_tool_after_it_does_not_begin_with_the_same_again() -> None:
         await call.heard(f"{MOMENT} Until six.")
 
 
-async def test_a_reply_after_a_tool_is_bridged_unless_the_turn_has_spoken_already() -> None:
+async def test_a_reply_after_a_tool_is_bridged_unless_the_turn_has_spoken_already(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.calls.talking.fillers.MORE_AFTER_S", 0.1)
     gate = asyncio.Event()
     use = ToolCall("t1", "hours", "{}")
     model = ScriptedModel(HELLO, [use], [gate, "Until six."], ["Let me look.", use], [gate, "Until noon."])
@@ -121,6 +125,42 @@ async def test_a_reply_after_a_tool_is_bridged_unless_the_turn_has_spoken_alread
         gate.set()
         await call.heard("Let me look. Until noon.")
     assert call.said[-1] == ("agent", "Let me look. Until noon.")
+
+
+async def test_a_caller_who_asks_whether_we_are_there_is_told_at_once() -> None:
+    gate = asyncio.Event()
+    model = ScriptedModel(HELLO, [gate, "Until six."])
+    async with talk(thinking(filler_ms=20_000), model=model) as call:
+        await call.heard("help?")
+        call.words("Until when?")
+        await until(lambda: len(model.asked) == 2)
+        call.words("Hello?")
+        await call.heard_so_far(MOMENT)
+        gate.set()
+        await call.heard(f"{MOMENT} Until six.")
+    assert len(model.asked) == 2, "the request goes on"
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+async def test_nothing_is_said_over_a_caller_nor_when_the_reply_came_meanwhile(meanwhile: bool) -> None:
+    gate = asyncio.Event()
+    model = ScriptedModel(HELLO, [gate, "Until six."])
+    async with talk(thinking(), model=model) as call:
+        await call.heard("help?")
+        call.words("Until when?")
+        await until(lambda: len(model.asked) == 2)
+        call.tell(SpeechStarted(now_ms() + 5_000))  # no matter since when: they make a sound
+        await asyncio.wait([call.result], timeout=0.4)
+        assert MOMENT not in call.route.asked
+        if meanwhile:
+            gate.set()
+            await asyncio.wait([call.result], timeout=0.1)
+        call.tell(TurnEnded("", now_ms(), now_ms(), now_ms(), 100))  # a cough
+        if not meanwhile:
+            await call.heard_so_far(MOMENT)
+            gate.set()
+        await call.heard("Until six.")
+    assert call.said[-1] == ("agent", "Until six." if meanwhile else f"{MOMENT} Until six.")
 
 
 async def test_a_caller_who_goes_on_is_not_talked_over_and_the_old_request_is_given_up() -> None:
