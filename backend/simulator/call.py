@@ -60,6 +60,7 @@ class SimCall:
             on_key=self._caller_key,
             on_hang_up=self._caller_hangs_up,
             activity=around.make_activity(),
+            shelf=around.shelf,
         )
         line = self.conversation.line
         self._telling = telling = Telling(order, around, lambda: line.now_ms)

@@ -27,6 +27,7 @@ from backend.simulator.orders import CallTimes, Order, Outcome, Plan
 from backend.simulator.ports import Surroundings
 from backend.simulator.recording import Recorded
 from backend.simulator.script import LISTENER, Say, Script
+from backend.simulator.shelf import MAX_BYTES, Shelf
 from backend.simulator.voice import CallerVoice
 from backend.simulator.webhooks import WebhookPolicy, WebhookSender
 
@@ -50,6 +51,7 @@ class CarrierConfig:
     webhooks: WebhookPolicy = field(default_factory=WebhookPolicy)
     faults: MediaFaults = field(default_factory=MediaFaults)
     times: CallTimes = field(default_factory=CallTimes)
+    max_sound_bytes: int = MAX_BYTES
 
 
 class Carrier:
@@ -68,6 +70,7 @@ class Carrier:
             faults=config.faults,
             times=config.times,
             user_id="simulated-user",
+            shelf=Shelf(config.max_sound_bytes),
         )
         self._calls: OrderedDict[str, SimCall] = OrderedDict()
         self._answerers: deque[Plan] = deque()
@@ -192,7 +195,7 @@ class Carrier:
         self._forget()
 
     def _forget(self) -> None:
-        """Bound what is kept: recordings of the newest 50 ended calls, facts of the newest 500."""
+        """Bound what is kept: sound of the newest 50 ended calls at most, facts of the newest 500."""
         ended = [call for call in self.calls if call.complete]
         for call in ended[_KEPT_RECORDINGS:]:
             call.conversation.line.forget_audio()
@@ -203,5 +206,8 @@ class Carrier:
 def _write(folder: Path, call: SimCall) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{call.created_at:%Y%m%d-%H%M%S}-{call.order.direction}-{call.call_session_id}"
-    (folder / f"{name}.wav").write_bytes(call.conversation.line.wav())
+    if call.conversation.line.sound_kept:
+        (folder / f"{name}.wav").write_bytes(call.conversation.line.wav())
+    else:
+        log.error("the sound of %s cannot be written: %s", call.call_control_id, refusal.sound_given_up())
     (folder / f"{name}.json").write_bytes(orjson.dumps(call.record().to_json(), option=orjson.OPT_INDENT_2))

@@ -18,6 +18,7 @@ from backend.simulator.hearing import SpeechBegan, SpeechEnded, SpeechFinder
 from backend.simulator.line import TICK_MS, Line, Utterance
 from backend.simulator.record import EventKind, LineEvent
 from backend.simulator.script import Interrupt, Say, Script
+from backend.simulator.shelf import Shelf
 from backend.stt.vad import VoiceActivity
 
 log = logging.getLogger(__name__)
@@ -72,9 +73,10 @@ class Conversation:
         on_key: Callable[[str], None],
         on_hang_up: Callable[[str | None], None],
         activity: Activity | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
-        """`activity`: how the caller notices speech, the shared model's unless given."""
-        self.line = Line(codec)
+        """`activity`: how the caller notices speech, the shared model's unless given; `shelf`: the line's."""
+        self.line = Line(codec, shelf)
         self.heard: list[str] = []
         """What the caller's ears made of the agent's speech, stretch by stretch."""
         self._caller = ScriptedCaller(script)

@@ -18,11 +18,13 @@ from backend.core.g711 import Codec
 from backend.simulator.hearing import RATE_HZ, audible_span
 from backend.simulator.playqueue import FRAME_SAMPLES, SAMPLES_PER_MS, PlayQueue
 from backend.simulator.record import EventKind, LineEvent
+from backend.simulator.shelf import Shelf
 
 TICK_MS = FRAME_SAMPLES / SAMPLES_PER_MS
 _FRAME_BYTES = 2 * FRAME_SAMPLES
 # After an interruption the agent counts as silent once this much silence follows its last sound.
 _FELL_SILENT_MS = 500.0
+_TAIL_BYTES = 80_000  # 5 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +67,21 @@ class _Speaking:
 class Line:
     """Both directions of one call."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, shelf: Shelf | None = None) -> None:
+        """`shelf`: bounds what all lines keep together."""
         self.codec = codec
+        self.over = False
+        self.sound_kept = True
+        """False once its sound was given up: nothing of it is kept any more."""
+        self._shelf = shelf
         self.queue = PlayQueue()
         self._announcement = bytearray()
         self._speaking: _Speaking | None = None
         self._ticks = 0
+        self._said = 0  # samples the caller has sent
         self._caller = bytearray()
         self._agent = bytearray()
+        self._agent_gone = 0  # bytes of it given up
         self._heard_until_ms: float | None = None
         self._interrupted_at_ms: float | None = None
 
@@ -87,7 +96,7 @@ class Line:
 
     def say(self, utterance: Utterance, *, interrupting: bool = False) -> float:
         """The caller begins to speak now, dropping what they were saying. → first audible sample, in ms."""
-        start = len(self._caller) // 2
+        start = self._said
         self._speaking = _Speaking(utterance, start)
         speech_start_ms = (start + utterance.speech_start) / SAMPLES_PER_MS
         if interrupting:
@@ -116,24 +125,37 @@ class Line:
             events.append(self._event("underrun", ms=played.underrun_ms))
         self._listen(heard, events)
         self._agent += heard
+        if not self.sound_kept:
+            if len(self._agent) > 2 * _TAIL_BYTES:
+                self._drop_agent(len(self._agent) - _TAIL_BYTES)
+        elif self._shelf is not None:
+            self._shelf.grew(self, 2 * _FRAME_BYTES)
         self._ticks += 1
         return Ticked(caller, heard, played.marks, tuple(events))
 
     def hang_up(self) -> list[LineEvent]:
         """What was still under way when the line went dead."""
+        self.over = True
         events = self._end_speech()
         if self._interrupted_at_ms is not None:
             events.append(self._fell_silent(self._interrupted_at_ms))
         return events
 
     def heard_from(self, ms: float) -> bytes:
-        """What the person has heard since then, int16 at 8 kHz."""
-        return bytes(self._agent[2 * int(ms * SAMPLES_PER_MS) :])
+        """What the person has heard since then, int16 at 8 kHz; sound given up is missing but for a tail."""
+        return bytes(self._agent[max(0, 2 * int(ms * SAMPLES_PER_MS) - self._agent_gone) :])
 
     def forget_audio(self) -> None:
-        """Free the recording of a line that has ended."""
-        self._caller.clear()
-        self._agent.clear()
+        """Free the line's sound, of which nothing more is kept then."""
+        self.sound_kept = False
+        self._caller = bytearray()
+        self._drop_agent(len(self._agent))
+        if self._shelf is not None:
+            self._shelf.forgotten(self)
+
+    def _drop_agent(self, count: int) -> None:
+        self._agent = self._agent[count:]  # anew: somebody may be reading it
+        self._agent_gone += count
 
     def wav(self) -> bytes:
         """Stereo 16-bit WAV at 8 kHz from the line's zero: left the caller, right the agent as heard."""
@@ -141,12 +163,14 @@ class Line:
 
     def stereo(self, from_ms: float = 0.0, until_ms: float | None = None) -> NDArray[np.int16]:
         """int16 (samples, 2) of the line's time: the caller, and the agent as heard."""
-        samples = min(len(self._caller), len(self._agent)) // 2
+        sides = self._caller, self._agent
+        samples = min(len(side) for side in sides) // 2
         until = samples if until_ms is None else min(samples, int(until_ms * SAMPLES_PER_MS))
         first = min(int(from_ms * SAMPLES_PER_MS), until)
         stereo = np.empty((until - first, 2), "<i2")
-        for channel, audio in enumerate((self._caller, self._agent)):
-            stereo[:, channel] = np.frombuffer(audio, "<i2", until)[first:]
+        for channel, side in enumerate(sides):
+            # A copy: the line may go on meanwhile.
+            stereo[:, channel] = np.frombuffer(side[2 * first : 2 * until], "<i2")
         return stereo
 
     def _caller_frame(self, events: list[LineEvent]) -> bytes:
@@ -156,7 +180,9 @@ class Line:
             frame = pcm16[self._speaking.at : self._speaking.at + _FRAME_BYTES]
             self._speaking.at += _FRAME_BYTES
         g711 = self.codec.encode(frame.ljust(_FRAME_BYTES, b"\0"))
-        self._caller += self.codec.decode(g711)
+        if self.sound_kept:
+            self._caller += self.codec.decode(g711)
+        self._said += FRAME_SAMPLES
         if self._speaking is not None and self._speaking.at >= len(self._speaking.utterance.pcm16):
             events += self._end_speech()
         return g711
@@ -165,7 +191,7 @@ class Line:
         speaking, self._speaking = self._speaking, None
         if speaking is None:
             return []
-        start_ms, end_ms = speaking.span(len(self._caller) // 2)
+        start_ms, end_ms = speaking.span(self._said)
         text = speaking.utterance.text
         data = {"text": text, "start_ms": start_ms, "end_ms": end_ms}
         return [LineEvent(start_ms, "caller_speech", data)]

@@ -11,6 +11,7 @@ from backend.simulator.eventlog import EventLog
 from backend.simulator.media_leg import MediaFaults, MediaLeg
 from backend.simulator.media_wire import Command, StreamFacts
 from backend.simulator.orders import CallTimes
+from backend.simulator.shelf import Shelf
 from backend.stt.vad import VoiceActivity
 
 
@@ -68,5 +69,6 @@ class Surroundings:
     faults: MediaFaults
     times: CallTimes
     user_id: str
+    shelf: Shelf | None = None
     open_stream: OpenStream = MediaLeg
     make_activity: Callable[[], Activity] = VoiceActivity

@@ -29,6 +29,15 @@ def unknown_call(call_control_id: str) -> Refusal:
     return Refusal(404, "10005", "Resource not found", f"There is no call {call_control_id!r}.")
 
 
+def sound_given_up() -> Refusal:
+    return Refusal(
+        410,
+        "10005",
+        "Resource not found",
+        "The sound of this call was given up for that of newer ones; fetch it sooner, or use --out.",
+    )
+
+
 def already_ended() -> Refusal:
     return Refusal(
         422, "90018", "Call has already ended", "This call is no longer active and can't receive commands."

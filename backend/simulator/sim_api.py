@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.core.g711 import Codec
+from backend.simulator import refusal
 from backend.simulator.call import SimCall
 from backend.simulator.carrier import Carrier
 from backend.simulator.media_leg import MediaFaults
@@ -117,7 +118,10 @@ def sim_router(carrier: Carrier) -> APIRouter:
 
     @router.get("/calls/{call_control_id}/audio.wav")
     async def audio(call_control_id: str) -> Response:
-        return Response(carrier.call(call_control_id).conversation.line.wav(), media_type="audio/wav")
+        line = carrier.call(call_control_id).conversation.line
+        if not line.sound_kept:
+            raise refusal.sound_given_up()
+        return Response(await asyncio.to_thread(line.wav), media_type="audio/wav")
 
     @router.get("/calls/{call_control_id}/line")
     async def line(call_control_id: str, after: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
@@ -145,6 +149,8 @@ def sim_router(carrier: Carrier) -> APIRouter:
     @router.get("/recordings/{name}")
     async def recording(name: str, signature: str = "") -> Response:
         found, recorded = carrier.recording(name, signature)
+        if not found.conversation.line.sound_kept:
+            raise refusal.sound_given_up()
         sound = await asyncio.to_thread(found.recorder.sound, recorded)
         return Response(sound, media_type="audio/wav" if name.endswith(".wav") else "audio/mpeg")
 
