@@ -106,7 +106,7 @@ class CsmRunner:
         self._rows = RowMap(slots)
         # By row, on the device.
         self._cache = KvCache(self.shapes.backbone, slots, self.max_positions, device, dtype)
-        self._sampling = SamplingRows(slots, device)
+        self._sampling = SamplingRows(slots, device, self.shapes.sound_codes)
         self._pending = torch.zeros(slots, self.shapes.backbone.hidden, device=device, dtype=dtype)
         self._state = torch.zeros_like(self._pending)  # what the backbone made of it, within a frame
         self._position = torch.zeros(slots, dtype=torch.int64, device=device)  # tokens in the cache

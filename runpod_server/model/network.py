@@ -14,10 +14,10 @@ from torch import Tensor
 
 from runpod_server.model.blocks import (
     Block,
+    Norm,
     attend,
     finish_layer,
     fuse_layer,
-    norm,
     queries_and_kv,
     rotary_table,
 )
@@ -26,7 +26,7 @@ from runpod_server.model.kv_cache import KvCache
 from runpod_server.model.matrix import Matrix, PackedMatrix, PlainMatrix, can_pack
 from runpod_server.model.quantize import Weights, quantized_matrices
 
-Choose = Callable[[Tensor, Tensor], Tensor]  # logits (B, V) float32, draws (B, 1) → codes (B,)
+Choose = Callable[[Tensor, Tensor], Tensor]  # logits (B, V), draws (B, 1) → codes (B,)
 
 
 class CsmNetwork:
@@ -67,7 +67,7 @@ class CsmNetwork:
         self._audio_embedding = backbone.embed_tokens.embed_audio_tokens.weight.detach()
         self._first_code = torch.arange(self.shapes.codebooks, device=self.device) * self.shapes.code_vocab
         self._blocks: list[Block] = [self._fused(one) for one in backbone.layers]
-        self._norm = backbone.norm.weight.detach()
+        self._norm = Norm(backbone.norm)
         self._rotary = rotary_table(backbone.rotary_emb, positions, head)
         self._columns = torch.arange(positions, device=self.device)
         # Ids past Mimi's codebook name no sound: their logits are not even computed.
@@ -76,15 +76,16 @@ class CsmNetwork:
     def _take_depth(self, depth: Any) -> None:
         shapes = self.shapes
         self._depth_blocks: list[Block] = [self._fused(one) for one in depth.model.layers]
-        self._depth_norm = depth.model.norm.weight.detach()
-        self._depth_rotary = rotary_table(depth.model.rotary_emb, shapes.codebooks, self._norm)
+        self._depth_norm = Norm(depth.model.norm)
         heads = depth.codebooks_head.weight.detach()  # (31, depth hidden, 2051)
+        self._depth_rotary = rotary_table(depth.model.rotary_emb, shapes.codebooks, heads)
         heads = heads[:, :, : shapes.sound_codes].transpose(1, 2).contiguous()
         self._depth_heads = [self._matrix(head) for head in heads]
         # Embeddings already projected to the depth decoder's width: 31 products a frame less.
         projector = depth.model.inputs_embeds_projector.weight.detach()
         self._depth_projector = self._matrix(projector)
-        self._depth_embedding = F.linear(depth.model.embed_tokens.weight.detach(), projector)
+        embeddings = F.linear(depth.model.embed_tokens.weight.detach(), projector)
+        self._depth_embeddings = embeddings.split(shapes.code_vocab)  # one for each codebook
 
     def _fused(self, layer: Any) -> Block:
         return fuse_layer(layer, self._layer_matrix, keep=self._keeps_full)
@@ -161,18 +162,17 @@ class CsmNetwork:
             cache.write(layer, lines, kv)
             keys, values = cache.read(layer, batch, window)
             finish_layer(block, shapes, x, attend(queries, keys, values, mask))
-        return norm(x, self._norm, shapes.norm_eps)
+        return self._norm(x)
 
     def frame_codes(self, state: Tensor, draws: Tensor, choose: Choose) -> Tensor:
         """All codes of a frame: the backbone's state (B, hidden), draws (B, 32) → (B, 32)."""
         shapes = self.shapes
-        code = choose(self._head.times(state).float(), draws[:, :1])  # (B,)
+        code = choose(self._head.times(state), draws[:, :1])  # (B,)
         codes = [code]
         pair = torch.stack((self._depth_projector.times(state), self._depth_input(code, 0)), dim=1)
         x = self._depth(pair.flatten(0, 1), position=0, tokens=2)[1::2]  # the second of each pair
         for codebook in range(1, shapes.codebooks):
-            normed = norm(x, self._depth_norm, shapes.depth.norm_eps)
-            logits = self._depth_heads[codebook - 1].times(normed).float()
+            logits = self._depth_heads[codebook - 1].times(self._depth_norm(x))
             code = choose(logits, draws[:, codebook : codebook + 1])
             codes.append(code)
             if codebook + 1 < shapes.codebooks:
@@ -181,7 +181,7 @@ class CsmNetwork:
 
     def _depth_input(self, code: Tensor, codebook: int) -> Tensor:
         """Projected embeddings of a codebook's codes: (B,) → (B, depth hidden)."""
-        return F.embedding(code + codebook * self.shapes.code_vocab, self._depth_embedding)
+        return F.embedding(code, self._depth_embeddings[codebook])
 
     def _depth(self, x: Tensor, *, position: int, tokens: int) -> Tensor:
         """`tokens` tokens a row through the depth decoder, in place: x (B·tokens, depth hidden).

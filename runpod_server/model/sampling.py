@@ -38,9 +38,10 @@ class Sampling:
 
 
 class SamplingRows:
-    """The sampling settings of every row, in tensors that are written in place."""
+    """The sampling settings of every row, written in place. `codes`: how many there are to choose from."""
 
-    def __init__(self, rows: int, device: torch.device) -> None:
+    def __init__(self, rows: int, device: torch.device, codes: int) -> None:
+        self._most_allowed = min(MAX_TOP_K, codes)
         self.inverse_temperature = torch.ones(rows, 1, device=device)
         self.last_allowed = torch.zeros(rows, 1, dtype=torch.int64, device=device)  # top_k - 1
         self.lift = torch.zeros(rows, 1, device=device)  # inf: no top-k limit
@@ -52,7 +53,7 @@ class SamplingRows:
         greedy = sampling.temperature == 0
         top_k = 1 if greedy else sampling.top_k
         self.inverse_temperature[row] = 1.0 if greedy else 1.0 / sampling.temperature
-        self.last_allowed[row] = max(top_k - 1, 0)
+        self.last_allowed[row] = min(max(top_k, 1), self._most_allowed) - 1
         self.lift[row] = float("inf") if top_k == 0 else 0.0
         self.greedy[row] = greedy
         self.seed[row] = sampling.seed
@@ -70,23 +71,21 @@ class SamplingRows:
     def choose(self, logits: Tensor, draw: Tensor) -> Tensor:
         """A code for each row: logits (B, V), draw (B, 1) → (B,) int64."""
         rows = logits.shape[0]
-        allowed = torch.topk(logits, min(MAX_TOP_K, logits.shape[-1])).values  # (B, K), falling
-        last = self.last_allowed[:rows].clamp(max=allowed.shape[-1] - 1)
-        threshold = allowed.gather(1, last) - self.lift[:rows]  # (B, 1)
-        return choose_by_draw(logits, threshold, self.inverse_temperature[:rows], draw)
+        scaled = logits * self.inverse_temperature[:rows]  # (B, V) float32, whatever the logits are
+        allowed = torch.topk(scaled, self._most_allowed).values  # (B, K), falling
+        threshold = allowed.gather(1, self.last_allowed[:rows]) - self.lift[:rows]  # (B, 1)
+        return choose_by_draw(scaled, threshold, draw)
 
 
-def choose_by_draw(logits: Tensor, threshold: Tensor, inverse_temperature: Tensor, draw: Tensor) -> Tensor:
-    """Inverse-CDF sampling of softmax(logits / temperature) over the codes whose logit is ≥ threshold.
+def choose_by_draw(scaled: Tensor, threshold: Tensor, draw: Tensor) -> Tensor:
+    """Inverse-CDF sampling of softmax(scaled) over the codes of which it is ≥ threshold.
 
-    logits (B, V) float32; the others (B, 1) → (B,). As transformers' TopKLogitsWarper, codes tied with the
-    k-th stay. A parallel cumsum need not rise evenly: only codes with a chance are eligible, and were none
-    left at the very end, the likeliest is taken.
+    scaled (B, V) float32: logits / temperature; the others (B, 1) → (B,). As transformers' TopKLogitsWarper,
+    codes tied with the k-th stay. A parallel cumsum need not rise evenly, nor to 1: only codes with a chance
+    are eligible, and were none left at the very end, the likeliest is taken.
     """
-    scaled = (logits * inverse_temperature).masked_fill(logits < threshold, float("-inf"))
-    chance = torch.softmax(scaled, dim=-1)  # (B, V)
-    below = torch.cumsum(chance, dim=-1)
-    eligible = torch.where(below >= draw * below[:, -1:], (chance > 0) * 2.0, chance)
+    chance = torch.softmax(scaled.masked_fill(scaled < threshold, float("-inf")), dim=-1)  # (B, V)
+    eligible = torch.where(torch.cumsum(chance, dim=-1) >= draw, chance.sign(), chance)
     return eligible.argmax(dim=-1)  # the first of the maxima
 
 

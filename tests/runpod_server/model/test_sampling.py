@@ -24,8 +24,8 @@ VOCAB = 2051
 CPU = torch.device("cpu")
 
 
-def rows_of(*settings: Sampling) -> SamplingRows:
-    rows = SamplingRows(len(settings), CPU)
+def rows_of(*settings: Sampling, codes: int = VOCAB) -> SamplingRows:
+    rows = SamplingRows(len(settings), CPU, codes)
     for row, sampling in enumerate(settings):
         rows.set(row, sampling)
     return rows
@@ -72,10 +72,19 @@ def test_greedy_is_argmax_and_the_first_of_equals() -> None:
     assert codes[2] == 7
 
 
+def test_logits_of_16_bits_are_chosen_from_as_if_they_were_float32() -> None:
+    settings_ = [Sampling(0), Sampling(0.9, 50, 1), Sampling(0.4, 0, 2)]
+    logits = torch.randn(3, VOCAB).bfloat16() * 3
+    rows = rows_of(*settings_)
+    for frame in range(20):
+        draw = rows.draws(torch.full((3,), frame), 1)
+        assert torch.equal(rows.choose(logits, draw), rows.choose(logits.float(), draw))
+
+
 def test_codes_tied_with_the_kth_stay_as_in_transformers() -> None:
     logits = torch.tensor([[1.0, 3.0, 2.0, 2.0, 2.0, 0.0]])
     expected = transformers_chances(logits, Sampling(1.0, 2))
-    rows = rows_of(*[Sampling(1.0, 2, seed) for seed in range(4000)])
+    rows = rows_of(*[Sampling(1.0, 2, seed) for seed in range(4000)], codes=6)
     codes = rows.choose(logits.expand(4000, -1), rows.draws(torch.zeros(4000, dtype=torch.int64), 1))
     count = np.bincount(codes.numpy(), minlength=6)
     assert not count[[0, 5]].any()
@@ -107,7 +116,7 @@ def test_no_draw_chooses_what_is_not_allowed(
     values: list[float], draw: float, temperature: float, top_k: int
 ) -> None:
     logits = torch.tensor([values])
-    rows = rows_of(Sampling(temperature, top_k))
+    rows = rows_of(Sampling(temperature, top_k), codes=len(values))
     code = rows.choose(logits, torch.tensor([[draw]])).item()
     ranked = sorted(values, reverse=True)
     assert values[int(code)] >= (ranked[min(top_k, len(values)) - 1] if top_k else min(values))
@@ -117,7 +126,7 @@ def test_a_cumulative_sum_that_does_not_rise_evenly_chooses_something_possible()
     """On a GPU the last sums may come out below the total: here every one does, by a draw above 1."""
     logits = torch.tensor([[0.0, 2.0, 1.0, -5.0]])
     none = torch.tensor([[float("-inf")]])
-    assert choose_by_draw(logits, none, torch.ones(1, 1), torch.tensor([[1.001]])) == 1
+    assert choose_by_draw(logits, none, torch.tensor([[1.001]])) == 1
 
 
 def test_draws_are_uniform_and_unrelated_between_frames_codebooks_and_neighbouring_seeds() -> None:
