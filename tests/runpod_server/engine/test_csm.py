@@ -285,7 +285,7 @@ async def test_a_client_who_does_not_read_is_paused_and_the_other_is_not(source:
 
 async def test_full_then_queued_then_busy(source: CsmSource) -> None:
     async with ready(streaming(source, slots=1, queue=1)) as engine:
-        first, second = engine.open(asked("One.")), engine.open(asked("Two."))
+        first, second = engine.open(asked("One.")), engine.open(asked("Two.", temperature=0.0))
         with pytest.raises(Busy):
             engine.open(asked("Three."))
         first.cancel()
