@@ -145,6 +145,9 @@ async def test_no_key_is_found_anywhere_after_whole_calls(tmp_path: Path) -> Non
         assert asked(server) == set(CANARIES) - {"OPENAI_API_KEY"}, "every key was given away"
     assert "It said" in texts["/api/v1/calls"] or any("It said" in text for text in texts.values())
     assert "DEBUG" in texts["backend.log"]
+    rows = json.loads(texts["/api/v1/health"])["language_models"]
+    assert [row.get("key") for row in rows] == ["LLM_KEY", None], "named, and not told"
+    assert 'voice_llm_up{key="LLM_KEY",model="m"' in texts["/metrics"]
     leaks = list(found_in(texts, secrets))
     assert not leaks, "\n".join(leaks)
 
