@@ -64,18 +64,28 @@ class Ledger:
             return False
         return True
 
-    async def store_the_end(self, variables: Mapping[str, str]) -> None:
+    async def store_the_end(self, variables: Mapping[str, str], *, hurry: bool = False) -> None:
         """The turns, then the record: whoever reads that a call is over reads all there is of it.
 
         Everything is told once more, so that whatever the database missed meanwhile is put right.
+        `hurry`: the process may be killed any moment, so that the record comes first.
         """
         if not self.stored:
             await self.update()  # turns need their call's row
+        if hurry:
+            await self._store_record(variables)
+        await self._store_turns()
+        if not hurry:
+            await self._store_record(variables)
+
+    async def _store_turns(self) -> None:
         try:
             async with asyncio.timeout(_TURNS_S):
                 await self.turns.flush()
         except TimeoutError:
             log.error("call %s: turns are missing from the database: it took too long", self.record.id)
+
+    async def _store_record(self, variables: Mapping[str, str]) -> None:
         ended, estimated_usd = self.record, self.meter.usd(self.clock())
         for attempt in range(_STORE_TRIES):
             if await self.update(

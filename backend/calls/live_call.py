@@ -57,6 +57,11 @@ class LiveCall:
         self.finished = asyncio.Event()
 
     @property
+    def closing(self) -> bool:
+        """Whether it is over and being stored, which must not be cut short."""
+        return self._closing
+
+    @property
     def record(self) -> CallRecord:
         """What is known of the call."""
         return self.ledger.record
@@ -116,7 +121,7 @@ class LiveCall:
     # --- life ------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """From first ring to the last row. Cancelling it hangs up."""
+        """From first ring to the last row. Cancelling it hangs up; not once it is `closing`."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -208,9 +213,11 @@ class LiveCall:
             self._tape.switch(True)
 
     async def _store_the_end(self) -> None:
-        if not self.machine.over:
+        shut_down = not self.machine.over
+        if shut_down:
             self.ledger.note(state="ended", hangup_cause="shutdown", hangup_source="backend", ended_at=now())
-        await self.ledger.store_the_end(self._talk.variables if self._talk is not None else self._variables)
+        variables = self._talk.variables if self._talk is not None else self._variables
+        await self.ledger.store_the_end(variables, hurry=shut_down)
 
     def _handed_over(self) -> None:
         self.who_answered.close()  # whatever it was that picked up: it talks to somebody else now

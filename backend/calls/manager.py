@@ -89,7 +89,7 @@ class CallManager:
         self._seen = SeenEvents()
         self._ended: OrderedDict[str, _Ended | None] = OrderedDict()  # by control id; None: it is on record
         self._tasks: asyncio.TaskGroup | None = None
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], LiveCall] = {}
         self._draining = False
 
     async def __aenter__(self) -> CallManager:
@@ -101,8 +101,9 @@ class CallManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._draining = True
-        for task in self._running:
-            task.cancel()
+        for task, call in self._running.items():
+            if not call.closing:
+                task.cancel()
         assert self._tasks is not None
         try:
             await self._tasks.__aexit__(kind, error, trace)
@@ -319,8 +320,8 @@ class CallManager:
     def _run(self, call: LiveCall) -> asyncio.Task[None]:
         assert self._tasks is not None
         task = self._tasks.create_task(self._live(call), name=f"call {call.record.id}")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = call
+        task.add_done_callback(self._running.pop)
         if self._draining:
             # Shut down while the call was being stored. It is cancelled once begun, so that it ends properly.
             asyncio.get_running_loop().call_soon(task.cancel)

@@ -11,7 +11,7 @@ import pytest
 
 from backend.calls.ports import CallParts
 from backend.core.agent import Agent
-from backend.core.records import CallRecord
+from backend.core.records import CallRecord, TurnRecord
 from backend.core.sentences import pieces
 from backend.errors import CallGone, RequestError, SpeechError
 from tests.backend.calls.carrier import CALLED, CALLER, CCID, REFUSED, House, house
@@ -954,6 +954,44 @@ async def test_shutdown_hangs_up_what_lives_and_stores_it() -> None:
     assert (record.state, record.hangup_source) == ("ended", "backend")
     assert record.ended_at is not None
     assert h.store.spoken()[0][1].startswith(HELLO)
+
+
+async def test_shutdown_while_the_end_of_a_call_is_being_stored_lets_it_be_stored() -> None:
+    async with house(ASK) as h:
+        h.carrier.ring()
+        await h.heard(QUESTION)
+        h.store.gate.clear()
+        h.carrier.hang_up()
+        await until(lambda: "ended" in moves(h))
+        asyncio.get_running_loop().call_later(0.05, h.store.gate.set)
+    record = h.store.only
+    assert (record.state, record.hangup_source) == ("ended", "caller")
+    assert record.estimated_usd is not None
+
+
+async def test_shutdown_stores_the_end_before_turns_that_a_slow_database_takes_its_time_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backend.calls.ledger._TURNS_S", 60.0)
+    async with house(ASK) as h:
+        ended = asyncio.Event()
+        add_turn, store_update = h.store.add_turn, h.store.update
+
+        async def late(call_id: str, turn: TurnRecord) -> None:
+            await ended.wait()
+            await add_turn(call_id, turn)
+
+        async def update(call_id: str, **changes: object) -> CallRecord:
+            record = await store_update(call_id, **changes)
+            if record.state == "ended":
+                ended.set()
+            return record
+
+        h.store.add_turn, h.store.update = late, update  # type: ignore[method-assign]
+        h.carrier.ring()
+        await h.says("Shall we?")
+    assert h.store.only.state == "ended"
+    assert h.store.spoken()[0][0] == "agent"
 
 
 async def test_shutdown_while_it_rings_and_while_it_dials() -> None:
