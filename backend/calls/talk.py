@@ -234,7 +234,11 @@ class Talk:
             self._on_over(reason)
 
     def _over_budget(self) -> bool:
-        budget_usd, spent_usd = self._agent.limits.budget_usd, self._ledger.meter.usd(self._ledger.clock())
+        # By the second: a begun minute, counted whole, would end a call of a small budget as it begins.
+        budget_usd, spent_usd = (
+            self._agent.limits.budget_usd,
+            self._ledger.meter.used_usd(self._ledger.clock()),
+        )
         return budget_usd is not None and spent_usd is not None and spent_usd >= budget_usd
 
     async def _watch_budget(self, limit: asyncio.Timeout) -> None:

@@ -21,7 +21,8 @@ _MAX_PARTS = 50
 class Prices:
     """Telnyx's list prices (US, 2026). What models and voices cost only their vendors know: told, or nothing.
 
-    Carriers count begun minutes; an estimate counts seconds, and is that much lower.
+    A call's minutes count from their beginning (https://support.telnyx.com/en/articles/1130659-billing-increments:
+    "60/60"). How streaming and recording are rounded is not told: they count by the second.
     """
 
     call_minute: float = 0.002
@@ -63,7 +64,7 @@ class Meter:
     def __init__(self, prices: Prices, *, outbound: bool = False) -> None:
         rate = prices.outbound_minute if outbound else prices.inbound_minute
         self._prices = prices
-        self._minute_usd = prices.call_minute + rate + prices.streaming_minute
+        self._begun_minute_usd = prices.call_minute + rate
         self._answered_ms: float | None = None
         self._recording_ms: float | None = None
         self._recorded_ms = self._once_usd = 0.0
@@ -94,14 +95,30 @@ class Meter:
         if route.startswith("elevenlabs"):
             self._once_usd += characters * self._prices.elevenlabs_thousand_characters / 1e3
 
+    def used_usd(self, now_ms: float) -> float | None:
+        """What was used so far, all of it by the second; None for a call that nobody answered."""
+        talked_min = self._talked_min(now_ms)
+        return None if talked_min is None else self._usd(talked_min, talked_min, now_ms)
+
     def usd(self, now_ms: float) -> float | None:
-        """The estimate so far; None for a call that nobody answered."""
-        if self._answered_ms is None:
+        """The estimate for a call that ends now; None for one that nobody answered."""
+        talked_min = self._talked_min(now_ms)
+        if talked_min is None:
             return None
+        return self._usd(max(1, math.ceil(talked_min)), talked_min, now_ms)
+
+    def _talked_min(self, now_ms: float) -> float | None:
+        return None if self._answered_ms is None else (now_ms - self._answered_ms) / 60_000
+
+    def _usd(self, billed_min: float, streamed_min: float, now_ms: float) -> float:
         recording_ms = now_ms - self._recording_ms if self._recording_ms is not None else 0.0
         recorded_min = (self._recorded_ms + recording_ms) / 60_000
-        talked_min = (now_ms - self._answered_ms) / 60_000
-        return talked_min * self._minute_usd + recorded_min * self._prices.recording_minute + self._once_usd
+        return (
+            billed_min * self._begun_minute_usd
+            + streamed_min * self._prices.streaming_minute
+            + recorded_min * self._prices.recording_minute
+            + self._once_usd
+        )
 
 
 @dataclass(frozen=True, slots=True)

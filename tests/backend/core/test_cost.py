@@ -15,16 +15,26 @@ MINUTE = 60_000.0
 
 
 def test_a_call_that_nobody_answered_costs_nothing() -> None:
-    assert Meter(Prices()).usd(MINUTE) is None
+    assert Meter(Prices()).usd(MINUTE) is None and Meter(Prices()).used_usd(MINUTE) is None
 
 
 def test_minutes_are_counted_by_direction_from_the_answer_on() -> None:
     inbound, outbound = Meter(Prices()), Meter(Prices(), outbound=True)
     inbound.answered(1000.0)
     outbound.answered(1000.0, detection=True)
-    assert inbound.usd(1000.0) == 0
+    assert inbound.used_usd(1000.0) == 0
     assert inbound.usd(1000.0 + 2 * MINUTE) == pytest.approx(2 * (0.002 + 0.0035 + 0.0035))
     assert outbound.usd(1000.0 + 2 * MINUTE) == pytest.approx(2 * (0.002 + 0.005 + 0.0035) + 0.002)
+
+
+@pytest.mark.parametrize(("seconds", "minutes"), [(0, 1), (1, 1), (60, 1), (61, 2), (96, 2), (600, 10)])
+def test_begun_minutes_of_the_call_count_and_no_more_is_rounded(seconds: float, minutes: int) -> None:
+    meter, now_ms = Meter(Prices()), 500.0 + seconds * 1000
+    meter.answered(500.0)
+    meter.recording(True, 500.0)
+    by_the_second = seconds / 60 * (0.0035 + 0.002)  # streaming, recording
+    assert meter.usd(now_ms) == pytest.approx(minutes * (0.002 + 0.0035) + by_the_second)
+    assert meter.used_usd(now_ms) == pytest.approx(seconds / 60 * (0.002 + 0.0035) + by_the_second)
 
 
 def test_recording_counts_while_it_runs() -> None:
