@@ -144,19 +144,29 @@ class LiveCall:
                     tape.close()
                     self._actions.close()
                     self.who_answered.close()
-                    if not self.machine.over:
-                        # Cancelled from outside, as on shutdown: nobody is left on a dead line.
-                        await self._command("hang up", self.leg.hang_up)
-                    if self._talk is not None:
-                        await self._talk.stop()
-                    await self.who_answered.flush()
-                    await self._store_the_end()
-                    writer.cancel()
+                    try:
+                        await self._wind_up()
+                    finally:
+                        # A bug on the way here must not leave a call on record that never ends.
+                        await self._store_the_end()
+                        writer.cancel()
         finally:
             self.finished.set()
             if self._talk is not None:
                 await self._talk.aclose()
             await self._equipment.aclose()
+
+    async def _wind_up(self) -> None:
+        try:
+            if not self.machine.over:
+                # Cancelled from outside, as on shutdown: nobody is left on a dead line.
+                await self._command("hang up", self.leg.hang_up)
+            if self._talk is not None:
+                await self._talk.stop()
+            await self.who_answered.flush()
+        except Exception as error:
+            self.ledger.error = self.ledger.error or f"internal error: {error!r}"
+            log.exception("call %s: its talk was not wound up", self.record.id)
 
     async def _live(self) -> None:
         if self.record.direction == "inbound":

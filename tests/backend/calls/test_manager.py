@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from backend.calls.hearing.listener import Listener
 from backend.calls.ports import CallParts
 from backend.core.agent import Agent
 from backend.core.records import CallRecord, TurnRecord
@@ -939,6 +940,33 @@ async def the_limit_is_past(house_: House) -> None:
     """That of a call which may last 0.6 s."""
     first_ms = house_.carrier.line.at_ms[0]
     await until(lambda: now_ms() > first_ms + 800)
+
+
+@pytest.mark.parametrize("bug", ["in the listener", "in a task of the call's"])
+async def test_a_bug_in_taking_a_talk_apart_costs_the_call_not_its_end(
+    bug: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails() -> None:
+        raise RuntimeError("bug")
+
+    async def last_words(listener: Listener) -> None:
+        if bug == "in the listener":
+            raise RuntimeError("bug")
+        listener._tasks.create_task(fails())
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Listener, "last_words", last_words)
+    monkeypatch.setattr("backend.calls.ledger._TURNS_S", 0.2)  # a bug in one task ends that which writes them
+    async with house(ASK) as h:
+        h.carrier.ring()
+        await h.heard(QUESTION)
+        h.carrier.hang_up()
+        await h.calls_over()
+    record = h.store.only
+    assert (record.state, record.hangup_source) == ("ended", "caller")
+    assert record.ended_at is not None and record.estimated_usd is not None
+    if bug == "in the listener":
+        assert record.error == "internal error: RuntimeError('bug')"
 
 
 # --- shutdown ------------------------------------------------------------------------------------------
