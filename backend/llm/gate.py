@@ -19,8 +19,8 @@ class Gate(Protocol):
     def answered(self, first_word_ms: float) -> None:
         """Its reply has begun. It may still fail."""
 
-    def failed(self, error: LlmError) -> None:
-        """It failed."""
+    def failed(self, error: LlmError, after_ms: float) -> None:
+        """It failed, so long after it was asked."""
 
     def gave_up(self) -> None:
         """We cancelled the request before it told anything."""
@@ -38,7 +38,7 @@ class OpenGate:
     def answered(self, first_word_ms: float) -> None:
         return None
 
-    def failed(self, error: LlmError) -> None:
+    def failed(self, error: LlmError, after_ms: float) -> None:
         return None
 
     def gave_up(self) -> None:
@@ -59,10 +59,10 @@ class Attempt:
             self._told = True
             self._gate.answered((now_s - self._began_s) * 1000)
 
-    def failed(self, error: LlmError) -> None:
+    def failed(self, error: LlmError, now_s: float) -> None:
         """It failed, or its answer broke off."""
         self._told = True
-        self._gate.failed(error)
+        self._gate.failed(error, (now_s - self._began_s) * 1000)
 
     def over(self) -> None:
         """Nothing more comes of it. Without answer and failure it was we who ended it."""

@@ -175,7 +175,7 @@ class OpenAiModel:
             if reader.finished_for is not None:
                 attempt.answered(clock_s())  # with nothing to say, but it did answer
             elif failure.reason != "timeout" or patience.was_fair:
-                attempt.failed(failure)
+                attempt.failed(failure, clock_s())
             # Its own chain holds the server's words unredacted: it goes into no log.
             raise failure from None
         finally:
@@ -270,9 +270,10 @@ class _Patience:
         self._total_s = self._left_s = total_s
         self._pause_s = pause_s
         self._next_left_s = total_s
-        self._overdue = ""
+        self._overdue, self._begun = "", False
         self.was_fair = True
-        """Whether the one who is waited for has, or had, as long as it is meant to."""
+        """Whether the one who is waited for has, or had, as long as it is meant to. Whoever is cut off while
+        it speaks has not."""
 
     def first_word_within(self, first_s: float) -> None:
         # A fallback is not to blame for the time that the first one used up.
@@ -281,6 +282,7 @@ class _Patience:
 
     def word_came(self) -> None:
         self._next_left_s, self._overdue = self._pause_s, f"it fell silent for {self._pause_s:g} s"
+        self._begun = True
 
     async def wait(self, awaited: Awaitable[_T]) -> _T:
         """Raises LlmError (`timeout`)."""
@@ -291,7 +293,9 @@ class _Patience:
                 return await awaited
         except TimeoutError:
             whole = f"the reply was not whole within {self._total_s:g} s"
-            what = self._overdue if self._next_left_s < self._left_s else whole
+            is_silent = self._next_left_s < self._left_s
+            what = self._overdue if is_silent else whole
+            self.was_fair = self.was_fair and (is_silent or not self._begun)
             raise LlmError(what, reason="timeout") from None
         finally:
             waited_s = loop.time() - began_s

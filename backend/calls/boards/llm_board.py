@@ -28,6 +28,8 @@ POLICY = BreakerPolicy(
     operator_ms=15_000.0,
     longest=12.0,
 )
+# A request that was given less than so many times the usual time to its first word tells nothing by failing.
+_PATIENT = 2.0
 # What an operator should know and do, by kind of failure; what the server itself said follows.
 _ADVICE = {
     "timeout": "Does not answer in time: look at its load and at the network",
@@ -99,17 +101,24 @@ class LlmBoard:
             self._observer.llm_request(key.model, "ok")
             self._observer.llm_first_word(key.model, first_word_ms / 1000)
 
-    def failed(self, key: LlmKey, error: LlmError) -> None:
-        """A request failed, or its answer broke off."""
+    def failed(self, key: LlmKey, error: LlmError, *, after_ms: float) -> None:
+        """A request failed, or its answer broke off, so long after it was made."""
         known = self._model(key)
+        usual_ms = known.first_word_ms
+        if error.reason == "timeout" and usual_ms is not None and after_ms < _PATIENT * usual_ms:
+            known.breaker.gave_up()  # one agent's impatience must not take the model from all others
+        else:
+            self._blame(known, error)
+        self._tell(key, known)
+        if self._observer is not None:
+            self._observer.llm_request(key.model, error.reason)
+
+    def _blame(self, known: _Known, error: LlmError) -> None:
         known.breaker.failed(error.reason, self._clock())
         if error.reason in OUR_OWN:
             known.refused = str(error)
         elif known.breaker.reason in (None, error.reason):
             known.problem = str(error)
-        self._tell(key, known)
-        if self._observer is not None:
-            self._observer.llm_request(key.model, error.reason)
 
     def gave_up(self, key: LlmKey) -> None:
         """We cancelled a request: the caller went on speaking, or the answer was not needed."""
@@ -173,8 +182,8 @@ class LlmGate:
     def answered(self, first_word_ms: float) -> None:
         self._board.answered(self._key, first_word_ms=first_word_ms)
 
-    def failed(self, error: LlmError) -> None:
-        self._board.failed(self._key, error)
+    def failed(self, error: LlmError, after_ms: float) -> None:
+        self._board.failed(self._key, error, after_ms=after_ms)
 
     def gave_up(self) -> None:
         self._board.gave_up(self._key)

@@ -36,7 +36,8 @@ class Watched:
         assert 0 <= first_word_ms < 10_000
         self.told.append("answered")
 
-    def failed(self, error: LlmError) -> None:
+    def failed(self, error: LlmError, after_ms: float) -> None:
+        assert 0 <= after_ms < 10_000
         self.told.append(error.reason)
 
     def gave_up(self) -> None:
@@ -137,6 +138,20 @@ async def test_a_fallback_is_not_blamed_for_the_time_the_first_used_up() -> None
     assert second.told == ["began", "gave up"]
 
 
+async def test_who_is_cut_off_while_it_speaks_is_not_to_blame_but_who_falls_silent_is() -> None:
+    endless, silent = Watched(), Watched()
+    story = {"reply": [{"say": "a long story that goes on and on", "pace_ms": 100}]}
+    async with asking(story, gates=[endless], timeout_s=0.3) as (model, _):
+        with pytest.raises(LlmError, match="not whole within 0.3 s"):
+            await said_by(model)
+    halting = {"reply": [{"say": "Well,"}, {"stall": True}]}
+    async with asking(halting, gates=[silent], pause_s=0.2) as (model, _):
+        with pytest.raises(LlmError, match="fell silent"):
+            await said_by(model)
+    assert endless.told == ["began", "answered"]
+    assert silent.told == ["began", "answered", "timeout"]
+
+
 @pytest.mark.parametrize(("fallback_allowed", "after_s"), [(True, "0.2"), (False, "0.4")])
 async def test_one_with_a_fallback_is_waited_for_less(
     monkeypatch: pytest.MonkeyPatch, fallback_allowed: bool, after_s: str
@@ -145,7 +160,7 @@ async def test_one_with_a_fallback_is_waited_for_less(
     monkeypatch.setattr("backend.llm.openai._FIRST_WORD_S", 0.4)
     told: list[str] = []
     first = Watched()
-    first.failed = lambda error: told.append(str(error))  # type: ignore[method-assign]
+    first.failed = lambda error, after_ms: told.append(str(error))  # type: ignore[method-assign]
     rules = ({"when": {"model": "first"}, **STALL}, {"reply": "Here I am."})
     async with asking(*rules, gates=[first, Watched(allowed=fallback_allowed)]) as (model, _):
         await asyncio.gather(said_by(model), return_exceptions=True)

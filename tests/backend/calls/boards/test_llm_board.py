@@ -35,9 +35,10 @@ class Board(LlmBoard):
         self.counted = Counted()
         super().__init__(lambda: self.now_ms, self.counted)
 
-    def fails(self, reason: LlmFailure, key: LlmKey = KEY) -> None:
+    def fails(self, reason: LlmFailure, key: LlmKey = KEY, after_ms: float = 4_000.0) -> None:
         self.began(key)
-        self.failed(key, LlmError(f"language model {key.model}: so it said", reason=reason))
+        error = LlmError(f"language model {key.model}: so it said", reason=reason)
+        self.failed(key, error, after_ms=after_ms)
 
     def answers(self, key: LlmKey = KEY, first_word_ms: float = 300.0) -> None:
         self.began(key)
@@ -111,6 +112,20 @@ def test_what_we_cancelled_and_what_we_asked_wrongly_tell_nothing(board: Board) 
         board.fails("bad_request")
     assert board.allows(KEY)
     assert board.counted.requests[:2] == [("gpt", "cancelled"), ("gpt", "bad_request")]
+
+
+def test_an_impatient_agent_takes_the_model_from_nobody(board: Board) -> None:
+    board.answers(first_word_ms=600)
+    for _ in range(5):
+        board.fails("timeout", after_ms=300)
+    assert board.allows(KEY)
+    assert board.counted.requests[-1] == ("gpt", "timeout")
+    for _ in range(3):
+        board.fails("timeout", after_ms=1_500)
+    assert not board.allows(KEY), "that would have been patience enough"
+    board.now_ms += 5_000
+    board.fails("timeout", after_ms=300)
+    assert board.allows(KEY), "its trial tells nothing either"
 
 
 def test_a_trial_that_was_cancelled_lets_another_try(board: Board) -> None:
