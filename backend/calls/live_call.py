@@ -158,7 +158,7 @@ class LiveCall:
 
     async def _wind_up(self) -> None:
         try:
-            if not self.machine.over:
+            if not (self.machine.over or self._is_handed_over):
                 # Cancelled from outside, as on shutdown: nobody is left on a dead line.
                 await self._command("hang up", self.leg.hang_up)
             if self._talk is not None:
@@ -225,9 +225,15 @@ class LiveCall:
     async def _store_the_end(self) -> None:
         shut_down = not self.machine.over
         if shut_down:
-            self.ledger.note(state="ended", hangup_cause="shutdown", hangup_source="backend", ended_at=now())
+            # A caller who talks to somebody else by now goes on doing so: that end nobody will tell us.
+            cause, source = ("transferred", None) if self._is_handed_over else ("shutdown", "backend")
+            self.ledger.note(state="ended", hangup_cause=cause, hangup_source=source, ended_at=now())
         variables = self._talk.variables if self._talk is not None else self._variables
         await self.ledger.store_the_end(variables, hurry=shut_down)
+
+    @property
+    def _is_handed_over(self) -> bool:
+        return self._actions is not None and self._actions.handed_over
 
     def _handed_over(self) -> None:
         self.who_answered.close()  # whatever it was that picked up: it talks to somebody else now

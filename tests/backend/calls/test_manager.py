@@ -984,6 +984,16 @@ async def test_shutdown_hangs_up_what_lives_and_stores_it() -> None:
     assert h.store.spoken()[0][1].startswith(HELLO)
 
 
+async def test_shutdown_leaves_a_caller_to_whom_they_were_transferred() -> None:
+    async with house(ASK) as h:
+        h.carrier.ring()
+        await h.heard(QUESTION)
+        await h.manager.transfer(CCID, "+15552223333")
+    assert h.carrier.done == ["answer", "start_streaming", "transfer"]
+    record = h.store.only
+    assert (record.state, record.hangup_cause, record.hangup_source) == ("ended", "transferred", None)
+
+
 async def test_shutdown_while_the_end_of_a_call_is_being_stored_lets_it_be_stored() -> None:
     async with house(ASK) as h:
         h.carrier.ring()
