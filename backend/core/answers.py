@@ -44,7 +44,7 @@ _ORDINALS = {
 _LEAD_IN = re.compile(
     r"^(?:(?:no|nope|sorry|well|um|uh|er|oh|so|yes|yeah|hi|hello|sure|okay|ok|actually|wait)\b[\s,.!-]*)*"
     r"(?:(?:i said|it's|its|it is|that's|that is|this is|my name is|my name's|the name is|the name's|name's|"
-    r"i'm|i am|call me|make it|it should be)\b[\s,:]*)?",
+    r"i'm|i am|we're|we are|(?:just )?call me|make it|it should be)\b[\s,:]*)?",
     re.IGNORECASE,
 )
 _NOT = re.compile(r"(?:no\b[\s,.]*)?(?:it's |it is |that's )?(.*?\w)[\s,.]+not (.+)", re.IGNORECASE)
@@ -52,13 +52,18 @@ _POLITE_END = re.compile(r"[\s,.!]*\b(?:please|thanks|thank you)[\s.!]*$", re.IG
 _EXTENSION = re.compile(r"\b(?:extension|ext)\b\.?|(?<=\d)\s?x(?=\s?\d)", re.IGNORECASE)
 _EMAIL = re.compile(r"[a-z0-9][a-z0-9._%+-]*@[a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)*\.[a-z]{2,}")
 _MOST = {"name": 80, "email": 120}
-# Asked back instead of a name: "What was that?", "Why do you need it?", "Say that again, please."
+# Asked back instead of a name: "What was that?", "Why do you need it?", "Say that again, please."; or told
+# instead of one: "I'd rather not say.", "I'm calling about my order."
 _NO_NAME = re.compile(
-    r"(?:(?:sorry|excuse me|well|but|wait|oh|um|uh)[\s,.]+)*(?:"
+    r"(?:(?:sorry|excuse me|well|but|wait|oh|um|uh|no|yes|hi|hello|actually)[\s,.]+)*(?:"
     r"(?:what|why|who|how|where|when|which|can|could|would|do|does|did|are|is)(?:'s)?\s"
     r"(?:you|i|we|that|this|it|is|was|were|are|do|does|did|should|would|about|for)\b.*"
     r"|what|why|who|huh|whatever|pardon(?: me)?|excuse me|come again|(?:say|repeat) (?:that|it|this)\b.*"
-    r"|(?:i )?(?:do not|don't) (?:know|understand|get)\b.*)[\s?.!]*",
+    r"|(?:i )?(?:do not|don't) \w.*"
+    r"|(?:(?:i|we)(?:'d|'ll|'ve| would| will| want| wanted| need| have| had| think| thought| was| were| just"
+    r"| can't| cannot| prefer)|not|rather not|none of|(?:it's|that's) (?:private|personal|a secret|none of)"
+    r"|(?:i'm|i am|we're|we are) (?:not|just|only|here|afraid|calling|looking|trying|going|having)"
+    r")\b.*)[\s?.!]*",
     re.IGNORECASE,
 )
 # Words beside a value that say nothing of their own: with only such, an answer is nothing but the answer.
