@@ -186,7 +186,8 @@ class CallManager:
         ended = self._ended.get(control_id or "")
         if not control_id or control_id in self._by_control_id or (control_id in self._ended and not ended):
             return
-        caller, called = str(event.payload.get("from", "")), str(event.payload.get("to", ""))
+        # Who withholds the number may be null.
+        caller, called = (str(event.payload.get(end) or "") for end in ("from", "to"))
         agent = self._agents.by_number(called)
         record = _record("inbound", agent.id if agent else "", caller, called)
         record = replace(

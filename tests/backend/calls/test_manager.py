@@ -91,6 +91,16 @@ async def test_an_inbound_call_from_ring_to_row() -> None:
     assert len(h.counter.turns) == 2
 
 
+async def test_a_caller_without_a_number_is_answered_and_has_none_on_record() -> None:
+    async with house(ASK) as h:
+        h.carrier.tell("call.initiated", CCID, direction="incoming", **{"from": None, "to": CALLED})
+        await h.heard(QUESTION)
+        h.carrier.hang_up()
+        await h.calls_over()
+    assert h.store.only.from_number == ""
+    assert h.store.only.variables["caller_number"] == ""
+
+
 async def test_whoever_sees_that_a_call_is_over_sees_all_of_it() -> None:
     async with house(ASK) as h:
         seen: list[tuple[object, ...]] = []
