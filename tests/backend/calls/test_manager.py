@@ -94,7 +94,7 @@ async def test_an_inbound_call_from_ring_to_row() -> None:
 async def test_a_caller_without_a_number_is_answered_and_has_none_on_record() -> None:
     async with house(ASK) as h:
         h.carrier.tell("call.initiated", CCID, direction="incoming", **{"from": None, "to": CALLED})
-        await h.heard(QUESTION)
+        await h.says("Shall we?")
         h.carrier.hang_up()
         await h.calls_over()
     assert h.store.only.from_number == ""
