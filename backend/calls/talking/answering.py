@@ -137,13 +137,16 @@ class Answering:
     async def _spoken_by(
         self, turn: LlmTurn, agent_turn: AgentTurn, interruptible: bool
     ) -> AsyncGenerator[Piece]:
+        held = answers = False  # whether we waited, and whether for its own words
         async with aclosing(turn.pieces(self._delivery.waiting)) as script:
             async for piece in script:
+                # Twice, where its own words come a while after what bridged their time.
+                if interruptible and (not held or (turn.spoken and not answers)):
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_HOLD_S):
+                            await self._inbox.caller_quiet.wait()
+                held, answers = True, turn.spoken
                 if agent_turn.index is None:
-                    if interruptible:
-                        with suppress(TimeoutError):
-                            async with asyncio.timeout(_HOLD_S):
-                                await self._inbox.caller_quiet.wait()
                     self._account.begins(agent_turn)
                 agent_turn.bridged = turn.bridged
                 yield piece

@@ -15,7 +15,7 @@ from backend.core.llm import ToolCall
 from backend.core.turns import SpeechStarted, TurnEnded
 from backend.errors import LlmError
 from tests.backend.calls.fakes import agent, now_ms, until
-from tests.backend.calls.talks import BYE, HELLO, HOURS, ScriptedModel, node, talk, to
+from tests.backend.calls.talks import BYE, HELLO, HOURS, ScriptedModel, node, slow_voice, talk, to
 
 MOMENT = "One moment, please."
 ASKED_AGAIN = "Sorry, I didn't catch that."
@@ -161,6 +161,25 @@ async def test_nothing_is_said_over_a_caller_nor_when_the_reply_came_meanwhile(m
             gate.set()
         await call.heard("Until six.")
     assert call.said[-1] == ("agent", "Until six." if meanwhile else f"{MOMENT} Until six.")
+
+
+@pytest.mark.parametrize("words", ["On Sundays, I mean.", "", "Okay."])
+async def test_a_caller_who_speaks_after_it_is_not_talked_over_by_the_answer(words: str) -> None:
+    gate = asyncio.Event()
+    model = ScriptedModel(HELLO, [gate, "Until six."], ["Until noon."])
+    async with talk(thinking(), slow_voice(MOMENT, 800), model=model) as call:
+        await call.heard("help?")
+        call.words("Until when?")
+        await call.heard_so_far(MOMENT)
+        await until(lambda: not call.speaker.speaking)
+        began_ms = now_ms()
+        call.tell(SpeechStarted(began_ms))
+        await until(lambda: not call.conversation._inbox.caller_quiet.is_set())
+        gate.set()
+        await asyncio.wait([call.result], timeout=0.3)
+        assert "Until six." not in call.route.asked
+        call.tell(TurnEnded(words, began_ms, began_ms + 300, now_ms(), 100))
+        await call.heard("Until noon." if words.startswith("On") else "Until six.")
 
 
 async def test_a_caller_who_goes_on_is_not_talked_over_and_the_old_request_is_given_up() -> None:
