@@ -42,11 +42,14 @@ class Ledger:
         self.stored = True
         """Whether the database knows this call; if not, it is told again with every change."""
         self._store, self._observer = store, observer
+        self._ended_ms: float | None = None
 
     def note(self, **changes: object) -> None:
         """Change the call's record here; the database is told with the end."""
         before = self.record.state
         self.record = replace(self.record, **changes)  # type: ignore[arg-type]
+        if "ended_at" in changes:
+            self._ended_ms = self.clock()  # what is stored only later has not lasted longer
         if self.record.state != before:
             self._observer.call_moved(self.record.direction, before, self.record.state)
 
@@ -86,7 +89,8 @@ class Ledger:
             log.error("call %s: turns are missing from the database: it took too long", self.record.id)
 
     async def _store_record(self, variables: Mapping[str, str]) -> None:
-        ended, estimated_usd = self.record, self.meter.usd(self.clock())
+        ended_ms = self.clock() if self._ended_ms is None else self._ended_ms
+        ended, estimated_usd = self.record, self.meter.usd(ended_ms)
         for attempt in range(_STORE_TRIES):
             if await self.update(
                 state=ended.state,

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 import pytest
 
 from backend.calls.ledger import Ledger
+from backend.core.cost import Prices
 from backend.core.records import CallRecord, TurnRecord
 from tests.backend.calls.carrier import Counter
 from tests.backend.calls.fakes import MemoryStore
 
 RECORD = CallRecord("call_1", "inbound", "desk", "+1555", "+1666", "ringing", datetime.now(UTC))
+PER_MINUTE = Prices(call_minute=1.0, inbound_minute=0.0, streaming_minute=0.0)
 TURN = TurnRecord(0, "agent", "Hello.", "Hello.", 0.0, 400.0)
 
 
@@ -72,6 +74,18 @@ async def test_the_end_of_a_call_the_database_never_heard_of_has_its_turns() -> 
     writer.cancel()
     assert store.turns == {RECORD.id: {0: TURN}}
     assert store.only.state == "ended"
+
+
+async def test_the_time_it_takes_to_store_the_end_costs_nothing() -> None:
+    store, now_ms = MemoryStore(), 0.0
+    await store.create(RECORD)
+    ledger = Ledger(RECORD, store, Counter(), prices=PER_MINUTE, clock=lambda: now_ms)
+    ledger.meter.answered(now_ms)
+    now_ms = 59_000.0
+    ledger.note(state="ended", ended_at=datetime.now(UTC))
+    now_ms = 62_000.0  # the caller's last words were recognised, and turns stored
+    await ledger.store_the_end({})
+    assert store.only.estimated_usd == pytest.approx(1.0)
 
 
 async def test_turns_that_are_never_written_do_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
