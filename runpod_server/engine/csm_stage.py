@@ -169,6 +169,10 @@ class Stage:
         self._runner.begin(slot, Sampling(temperature, top_k, seed))
         self._ended[slot] = False
 
+    def release(self, slot: int) -> None:
+        """What the slot holds is not needed any more, and need not be moved with it."""
+        self._runner.reset(slot)
+
     def frames_left(self, slot: int) -> int:
         """How many frames the model's positions allow the slot."""
         return self._runner.frames_left(slot)

@@ -19,10 +19,11 @@ from runpod_server.audio import SAMPLE_BYTES, ms_of, samples_in
 from runpod_server.engine.conversations import Conversations
 from runpod_server.engine.csm_request import Asked
 from runpod_server.engine.pace import Pace, PaceRules
+from runpod_server.engine.reading import Costs, Gap, ReadingQueue, ReadingRules
 from runpod_server.engine.request import EndReason, HeardTurn
 from runpod_server.engine.silence import SilenceGate, SilenceRules
 from runpod_server.engine.slot_book import SlotBook
-from runpod_server.engine.speech_plan import frame_limit, seed_of_part
+from runpod_server.engine.speech_plan import FRAME_MS, frame_limit, seed_of_part
 from runpod_server.errors import BadRequest, GenerationFailed, SpeechError, StartError
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Rules:
 
     silence: SilenceRules = SilenceRules()
     pace: PaceRules = PaceRules()
+    reading: ReadingRules = ReadingRules()
     frame_limit: Callable[[str], int] = frame_limit
 
 
@@ -93,6 +95,7 @@ class _InFlight:
 
     pending: Pending
     of: list[tuple[_Speaking, int]]  # with the epoch it was launched in
+    prompts: int | None  # read just before it; None: something else was, of unknown cost
 
 
 @dataclass(slots=True, eq=False)
@@ -152,7 +155,10 @@ class Worker:
         self._commands: deque[Callable[[], None]] = deque()
         self._closing = False
         self._speaking: dict[Listener, _Speaking] = {}
-        self._reading: deque[_Speaking | _Hearing] = deque()
+        self._reading: ReadingQueue[_Speaking | _Hearing] = ReadingQueue()
+        self._costs = Costs()
+        self._prompts_read: int | None = 0  # in the gap before the frame to come; None: a turn was heard
+        self._collected_ms: float | None = None  # when the frame before was; None: none was just before
         self._in_flight: _InFlight | None = None
         self._outbox: list[Delivery] = []
         self.frames_stepped = 0
@@ -167,7 +173,8 @@ class Worker:
 
     def begin(self, listener: Listener, asked: Asked) -> None:
         """Speak a request. There must be a slot for it: no more begun and not ended than the stage has."""
-        self._command(lambda: self._begin(listener, asked))
+        due_ms = self._now_ms() + self._rules.reading.new_patience_ms
+        self._command(lambda: self._begin(listener, asked, due_ms))
 
     def stop(self, listener: Listener) -> None:
         """Speak it no further; its slot is free for whatever is begun after this."""
@@ -175,7 +182,8 @@ class Worker:
 
     def hear(self, turn: HeardTurn, noted: Callable[[bool | SpeechError], None]) -> None:
         """Keep a turn of somebody else as context; `noted` is called in the thread, once that is settled."""
-        self._command(lambda: self._reading.append(_Hearing(turn, noted)))
+        due_ms = self._now_ms() + self._rules.reading.heard_patience_ms
+        self._command(lambda: self._reading.put(_Hearing(turn, noted), due_ms))
 
     def forget(self, context_id: str) -> None:
         """Free what is kept of a conversation."""
@@ -198,6 +206,9 @@ class Worker:
         if self._thread.ident is not None:
             self._thread.join(deadline_s)
         return not self._thread.is_alive()
+
+    def _now_ms(self) -> float:
+        return self._clock_s() * 1000
 
     def _command(self, command: Callable[[], None]) -> None:
         with self._wakened:
@@ -229,6 +240,7 @@ class Worker:
     def _wait_for_work(self) -> bool:
         """Sleep until there is something to do; False: the thread is to end."""
         if not self._has_work():  # marks who is paused, before …
+            self._collected_ms = None
             with self._wakened:
                 # … looking again under the lock: who takes from now on sees the mark, and wakes.
                 while not (self._closing or self._has_work()):
@@ -239,14 +251,37 @@ class Worker:
         return bool(self._commands or self._reading or self._in_flight or self._can_step())
 
     def _between_frames(self) -> None:
+        """Obey, and read: one prompt, and more while every listener's lead allows it."""
+        self._obey()
+        gap = Gap(self._rules.reading, self._costs, self._leads_ms(), self._now_ms())
+        self._prompts_read = 0
+        while self._reading and gap.allows_prompt(began_ms := self._now_ms()):
+            following = self._reading.first()
+            if isinstance(following, _Hearing):
+                if not gap.prompts:  # it has a gap of its own
+                    self._hear(following)
+                    self._prompts_read = None
+                return
+            self._reading.remove(following)
+            self._guarded([following], partial(self._read, following))
+            self._costs.learn_read(self._now_ms() - began_ms)
+            gap.prompts += 1
+            self._prompts_read = gap.prompts
+            self._obey()  # a stop frees its slot after a prompt at most, and who is due sooner goes first
+
+    def _obey(self) -> None:
         while self._commands:
             self._commands.popleft()()
-        if self._reading:  # one a frame: everybody else waits meanwhile
-            following = self._reading.popleft()
-            if isinstance(following, _Hearing):
-                self._hear(following)
-            else:
-                self._guarded([following], partial(self._read, following))
+
+    def _leads_ms(self) -> list[float]:
+        """Of all who are spoken to and listen: who takes nothing has enough, whatever the clock says."""
+        now_ms = self._now_ms()
+        paces = [speaking.pace for speaking in self._speaking.values()]
+        leads_ms = [pace.lead_ms(now_ms) for pace in paces if pace.has_begun and not pace.paused]
+        under_way = self._in_flight.of if self._in_flight else []
+        if any(not speaking.pace.has_begun for speaking, _ in under_way):
+            leads_ms.append(FRAME_MS)  # a first frame is at hand: then it is what its listener has
+        return leads_ms
 
     def _one_frame(self) -> None:
         """Launch a frame, and collect it; on a GPU the one before, while it makes this one."""
@@ -256,27 +291,43 @@ class Worker:
             slots = [speaking.slot for speaking in able]
             pending = self._guarded(able, partial(self._stage.step, slots))
             if pending is not None:
-                launched = _InFlight(pending, [(speaking, speaking.epoch) for speaking in able])
+                of = [(speaking, speaking.epoch) for speaking in able]
+                launched = _InFlight(pending, of, self._prompts_read)
                 self.frames_stepped += 1
                 for speaking in able:
                     speaking.launched += 1
         if self._stage.lag:
             launched, self._in_flight = self._in_flight, launched
-        if launched is not None:
+        if launched is None:
+            self._collected_ms = None
+        else:
             self._collect(launched)
 
     def _can_step(self) -> list[_Speaking]:
-        able = []
+        """Whoever the next frame is for; who is far ahead lets those go first who wait."""
+        now_ms = self._now_ms()
+        able: list[_Speaking] = []
+        ahead: list[_Speaking] = []
+        others_wait = self._costs.is_slow or any(map(self._waits_for_sound, self._speaking.values()))
         for speaking in self._speaking.values():
             untaken_ms = speaking.given_ms - speaking.listener.taken_ms
             speaking.listener.paused = speaking.pace.must_wait(untaken_ms)
+            is_ahead = speaking.pace.is_ahead(now_ms)
             if not (speaking.listener.paused or speaking.is_reading) and speaking.launched < speaking.limit:
-                able.append(speaking)
-        return able
+                (ahead if others_wait and is_ahead else able).append(speaking)
+        return able or ahead
+
+    @staticmethod
+    def _waits_for_sound(speaking: _Speaking) -> bool:
+        return speaking.is_reading or not speaking.pace.has_begun
 
     def _collect(self, flight: _InFlight) -> None:
         of = [speaking for speaking, epoch in flight.of if self._is_current(speaking, epoch)]
         frames = self._guarded(of, partial(self._stage.collect, flight.pending))
+        now_ms = self._now_ms()
+        if self._collected_ms is not None and flight.prompts is not None:
+            self._costs.learn_frame(now_ms - self._collected_ms, flight.prompts)
+        self._collected_ms = now_ms
         for (speaking, epoch), frame in zip(flight.of, frames or [], strict=False):
             if self._is_current(speaking, epoch):
                 self._guarded([speaking], partial(self._take, speaking, frame))
@@ -286,7 +337,7 @@ class Worker:
 
     # One request
 
-    def _begin(self, listener: Listener, asked: Asked) -> None:
+    def _begin(self, listener: Listener, asked: Asked, due_ms: float) -> None:
         slot, is_held = self._slots.take(self._key(asked))
         _, version = self._turns(asked)
         speaking = _Speaking(
@@ -300,7 +351,9 @@ class Worker:
             ended_itself=is_held,
         )
         self._speaking[listener] = speaking
-        self._reading.append(speaking)
+        self._reading.put(speaking, due_ms)
+        for hearing in self._heard_of(asked.context_id):  # it came before, and is context
+            self._reading.hasten(hearing, due_ms)
 
     def _stop(self, listener: Listener) -> None:
         speaking = self._speaking.get(listener)
@@ -309,9 +362,13 @@ class Worker:
 
     def _leave(self, speaking: _Speaking, *, key: tuple[object, ...] | None) -> None:
         del self._speaking[speaking.listener]
-        if speaking in self._reading:
-            self._reading.remove(speaking)
-        self._slots.give_back(speaking.slot, key)
+        self._reading.remove(speaking)
+        self._give_back(speaking.slot, key)
+
+    def _give_back(self, slot: int, key: tuple[object, ...] | None) -> None:
+        if key is None:
+            self._stage.release(slot)
+        self._slots.give_back(slot, key)
 
     def _read(self, speaking: _Speaking) -> None:
         """Have the model read the part that is next: after what the slot holds, where it can."""
@@ -345,7 +402,7 @@ class Worker:
         speaking.made += 1
         speaking.codes.append(frame.codes)
         self._gather(speaking, speaking.gate.push(frame.pcm16, frame.loudness))
-        now_ms = self._clock_s() * 1000
+        now_ms = self._now_ms()
         if speaking.gate.held and speaking.pace.lead_ms(now_ms) < self._rules.pace.low_ms / 2:
             self._gather(speaking, speaking.gate.release())
         if speaking.samples_left == 0:
@@ -378,8 +435,9 @@ class Worker:
         speaking.part += 1
         speaking.epoch += 1
         speaking.is_reading = True
-        self._reading.append(speaking)
         self._hand_over(speaking, None)
+        now_ms = self._now_ms()
+        self._reading.put(speaking, now_ms + speaking.pace.lead_ms(now_ms))
 
     def _remember(self, speaking: _Speaking, reason: EndReason) -> None:
         """The part as context for what follows; cut short, its words and its sound would not agree."""
@@ -422,14 +480,14 @@ class Worker:
         try:
             if hearing.encoded is None:
                 hearing.encoded = self._encode(hearing.turn)
-                self._reading.appendleft(hearing)
-                return
+                return  # it keeps its place
             self._keep(hearing.turn.context_id, *hearing.encoded)
         except SpeechError as error:
             answer = error
         except Exception:  # whatever the model raises must become an answer on the wire
             log.exception("a turn of conversation %s could not be heard", hearing.turn.context_id)
             answer = GenerationFailed("the model failed on this turn; the server's log has the reason")
+        self._reading.remove(hearing)
         hearing.noted(answer)
 
     def _encode(self, heard: HeardTurn) -> tuple[Turn, int]:
@@ -454,21 +512,25 @@ class Worker:
                     if self._stage.listen(slot, turn):
                         key = (context_id, after, *held[2:])
                 finally:
-                    self._slots.give_back(slot, key)
+                    self._give_back(slot, key)
                 return
 
     def _forget(self, context_id: str) -> None:
         """Also what was heard in it and not read yet, which would bring it back."""
         self._conversations.forget(context_id)
-        for each in tuple(self._reading):
-            if isinstance(each, _Hearing) and each.turn.context_id == context_id:
-                self._reading.remove(each)
-                each.noted(False)
+        for hearing in self._heard_of(context_id):
+            self._reading.remove(hearing)
+            hearing.noted(False)
+
+    def _heard_of(self, context_id: str | None) -> list[_Hearing]:
+        """What was heard in a conversation and is not kept yet."""
+        waiting = [each for each in self._reading if isinstance(each, _Hearing)]
+        return [each for each in waiting if each.turn.context_id == context_id]
 
     def _hand_over(self, speaking: _Speaking, end: End | None) -> None:
         pcm16 = b"".join(speaking.gathered)
         if speaking.gathered:
-            speaking.pace.handed_over(len(speaking.gathered), self._clock_s() * 1000)
+            speaking.pace.handed_over(len(speaking.gathered), self._now_ms())
         speaking.gathered.clear()
         speaking.given_ms += ms_of(samples_in(pcm16))
         if pcm16 or end is not None:

@@ -18,6 +18,8 @@ class PaceRules:
     low_ms: int = 320  # a listener with less than this left gets every frame at once
     pause_ms: int = 4000  # a stream with so much not taken waits,
     resume_ms: int = 2000  # until its listener has taken some
+    ahead_ms: int = 2000  # while others wait, so does a stream whose listener has so much left to play,
+    near_ms: int = 1000  # until it is no more than this
 
 
 class Pace:
@@ -28,6 +30,12 @@ class Pace:
         self._given_ms = 0
         self._first_ms: float | None = None
         self.paused = False
+        self._is_ahead = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the listener was given any sound."""
+        return self._first_ms is not None
 
     def is_due(self, gathered_frames: int, now_ms: float) -> bool:
         """Whether so many gathered frames should be handed over now."""
@@ -52,3 +60,12 @@ class Pace:
         limit = self._rules.resume_ms if self.paused else self._rules.pause_ms
         self.paused = untaken_ms >= limit
         return self.paused
+
+    def is_ahead(self, now_ms: float) -> bool:
+        """Whether the listener has sound to play for so long that those who wait may go first.
+
+        Told by the clock: who fetches quickly has not played quickly.
+        """
+        limit = self._rules.near_ms if self._is_ahead else self._rules.ahead_ms
+        self._is_ahead = self.lead_ms(now_ms) >= limit
+        return self._is_ahead

@@ -129,16 +129,20 @@ class CsmRunner:
 
     def room(self, slot: int) -> int:
         """How many more positions can be appended."""
-        return self.max_positions - self.positions(slot)
+        # After the last frame its codes wait as an input that there is no position for.
+        return max(0, self.max_positions - self.positions(slot))
 
     def frames_left(self, slot: int) -> int:
         """How many frames can be made before the model's positions end; 0 without a prompt."""
         return self.max_positions - self._length[slot] if self._has_pending[slot] else 0
 
     def reset(self, slot: int) -> None:
-        """Forget all the slot holds. Its memory is not touched: nothing reads past a stream's length."""
+        """Forget all the slot holds, on the host alone: what is read next says on the device where it ends.
+
+        Its memory is not touched: nothing reads past a stream's length.
+        """
         self._has_pending[slot] = False
-        self._set_length(slot, 0)
+        self._length[slot] = 0
 
     def drop_input(self, slot: int) -> None:
         """Forget the input the slot would go on from, as of a frame past its end; what it read stays."""

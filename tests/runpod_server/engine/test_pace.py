@@ -53,3 +53,29 @@ def test_pausing_has_two_thresholds() -> None:
     assert [pace.must_wait(ms) for ms in (3999, 4000, 3000, 2000, 1999, 3000)] == [
         False, True, True, True, False, False,
     ]  # fmt: skip
+
+
+def test_being_ahead_is_told_by_the_clock_and_has_two_thresholds() -> None:
+    pace = Pace(RULES)
+    assert not pace.has_begun and not pace.is_ahead(0.0)
+    pace.handed_over(24, 0.0)
+    assert pace.has_begun and not pace.is_ahead(0.0)
+    pace.handed_over(1, 0.0)
+    assert [pace.is_ahead(ms) for ms in (0.0, 999.0, 1000.5, 500.0)] == [True, True, False, False]
+
+
+@given(st.floats(1, 200), st.integers(1, 400))
+def test_whoever_lets_others_go_first_whenever_ahead_keeps_a_second(
+    frame_takes_ms: float, turns: int
+) -> None:
+    pace, now_ms = Pace(RULES), 0.0
+    has_waited = False
+    for _ in range(turns):
+        now_ms += frame_takes_ms
+        if pace.is_ahead(now_ms):
+            has_waited = True
+            continue
+        if has_waited:
+            assert pace.lead_ms(now_ms) >= RULES.near_ms - frame_takes_ms - 1e-6
+        has_waited = False
+        pace.handed_over(1, now_ms)
