@@ -370,8 +370,11 @@ class CallManager:
 
     async def _live_call(self, any_id: str) -> LiveCall:
         call = self._calls.get(any_id) or self._by_control_id.get(any_id)
-        if call is not None:
+        if call is not None and not call.machine.over:
             return call
+        if call is not None:
+            # It is being stored, and until then stands in the database as it was.
+            raise RequestError(f"call {any_id!r} is {call.machine.state}", status=409, code="call_over")
         known = await self._store(self._parts.store.get(any_id))
         if known is None:
             raise RequestError(f"there is no call {any_id!r}", status=404, code="unknown_call")

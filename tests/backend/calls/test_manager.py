@@ -1004,6 +1004,27 @@ async def test_shutdown_leaves_a_caller_to_whom_they_were_transferred() -> None:
     assert (record.state, record.hangup_cause, record.hangup_source) == ("ended", "transferred", None)
 
 
+async def test_a_call_whose_end_is_being_stored_is_over() -> None:
+    async with house(ASK) as h:
+        h.carrier.ring()
+        await h.heard(QUESTION)
+        h.store.gate.clear()
+        h.carrier.hang_up()
+        await until(lambda: "ended" in moves(h))
+        for order in (
+            h.manager.hangup(CCID),
+            h.manager.transfer(CCID, "+15552223333"),
+            h.manager.send_dtmf(CCID, "1"),
+            h.manager.say(CCID, "Hello?", interrupt=True),
+        ):
+            with pytest.raises(RequestError, match="is ended") as caught:
+                await order
+            assert (caught.value.status, caught.value.code) == (409, "call_over")
+        h.store.gate.set()
+        await h.calls_over()
+    assert h.carrier.done == ["answer", "start_streaming"]
+
+
 async def test_shutdown_while_the_end_of_a_call_is_being_stored_lets_it_be_stored() -> None:
     async with house(ASK) as h:
         h.carrier.ring()
