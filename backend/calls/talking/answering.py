@@ -18,6 +18,7 @@ from backend.calls.talking.thinker import Thinker
 from backend.calls.talking.undo import Undo
 from backend.core.brain import Chose, Filled
 from backend.core.flow import Flow
+from backend.core.history import without_opening
 from backend.core.speech import Piece
 from backend.core.steps import Ask, Step
 from backend.core.turns import BargeIn, TurnEnded
@@ -73,10 +74,11 @@ class Answering:
         if isinstance(cut_by, LineLost | SayRequest):
             if isinstance(cut_by, LineLost):
                 await self._delivery.line_restored()
-            if turn.untouched or not utterance.text:
+            unheard = turn.only_spoke and not without_opening(utterance.heard_text, turn.bridged or "")
+            if turn.untouched or not utterance.text or (unheard and isinstance(cut_by, SayRequest)):
                 self._account.cause = cause
                 await self._delivery.asides()
-                return step  # nothing of an answer was said yet: ask again
+                return step  # the caller knows nothing of an answer yet: ask again
         if isinstance(cut_by, LineLost):
             return rest_of(step, utterance)
         return await self._cut_short(ask, turn, utterance, cut_by)

@@ -89,6 +89,11 @@ class LlmTurn:
         """Whether nothing has come of it yet: asked once more it does no harm."""
         return not (self.spoken or self.broke_off)
 
+    @property
+    def only_spoke(self) -> bool:
+        """Whether it has used no tool, so that asked once more it does nothing twice."""
+        return self.requests == 1 and not self.broke_off
+
     async def aclose(self) -> None:
         """Cancel what is under way."""
         await self._reply.aclose()

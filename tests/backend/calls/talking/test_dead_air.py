@@ -207,6 +207,21 @@ async def test_what_the_api_says_meanwhile_does_not_cost_the_answer() -> None:
         await call.heard("Until six.")
 
 
+async def test_nor_when_the_answer_was_about_to_be_said() -> None:
+    gate = asyncio.Event()
+    model = ScriptedModel(HELLO, [gate, "Until six."], ["Until six, as I said."])
+    async with talk(thinking(), slow_voice(MOMENT, 800), model=model) as call:
+        await call.heard("help?")
+        call.words("Until when?")
+        await call.asked(MOMENT)
+        gate.set()
+        await call.asked("Until six.")
+        call.tell(SayRequest("We close early today.", interrupt=True))
+        await call.heard("We close early today.")
+        await call.heard("Until six, as I said.")
+    assert model.user_texts()[-1] == "Until when?"
+
+
 async def test_nor_does_a_line_that_is_lost_meanwhile() -> None:
     never = asyncio.Event()
     model = ScriptedModel(HELLO, [never], ["Until six."])
