@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -17,7 +18,9 @@ from backend.errors import StorageError
 log = logging.getLogger(__name__)
 
 _LIST_PRICES = Prices()
-_STORE_TRIES = 4
+_STORE_TRIES, _HURRIED_TRIES = 8, 4  # a database that is started anew takes its half minute
+_FIRST_WAIT_S = 0.2  # then twice as long, and so on
+_STORE_S = 60.0  # all of them: one that hangs takes its time to fail
 _TURNS_S = 5.0
 
 
@@ -76,10 +79,10 @@ class Ledger:
         if not self.stored:
             await self.update()  # turns need their call's row
         if hurry:
-            await self._store_record(variables)
+            await self._store_record(variables, _HURRIED_TRIES)
         await self._store_turns()
         if not hurry:
-            await self._store_record(variables)
+            await self._store_record(variables, _STORE_TRIES)
 
     async def _store_turns(self) -> None:
         try:
@@ -88,29 +91,35 @@ class Ledger:
         except TimeoutError:
             log.error("call %s: turns are missing from the database: it took too long", self.record.id)
 
-    async def _store_record(self, variables: Mapping[str, str]) -> None:
+    async def _store_record(self, variables: Mapping[str, str], tries: int) -> None:
         ended_ms = self.clock() if self._ended_ms is None else self._ended_ms
-        ended, estimated_usd = self.record, self.meter.usd(ended_ms)
-        for attempt in range(_STORE_TRIES):
-            if await self.update(
-                state=ended.state,
-                call_control_id=ended.call_control_id,
-                call_session_id=ended.call_session_id,
-                call_leg_id=ended.call_leg_id,
-                answered_at=ended.answered_at,
-                ended_at=ended.ended_at,
-                hangup_cause=ended.hangup_cause,
-                hangup_source=ended.hangup_source,
-                answered_by=ended.answered_by,
-                voicemail=ended.voicemail,
-                estimated_usd=estimated_usd,
-                error=self.error,
-                variables=dict(variables),
-            ):
-                break
-            await asyncio.sleep(0.2 * 2**attempt)
-        else:
-            log.error("call %s: its end is not in the database: %s", ended.id, self.record)
+        estimated_usd = self.meter.usd(ended_ms)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STORE_S):
+                for attempt in range(tries):
+                    if attempt:
+                        await asyncio.sleep(_FIRST_WAIT_S * 2 ** (attempt - 1))
+                    if await self._store_record_once(variables, estimated_usd):
+                        return
+        log.error("call %s: its end is not in the database: %s", self.record.id, self.record)
+
+    async def _store_record_once(self, variables: Mapping[str, str], estimated_usd: float | None) -> bool:
+        ended = self.record  # as it is now: a dial's ids may come late
+        return await self.update(
+            state=ended.state,
+            call_control_id=ended.call_control_id,
+            call_session_id=ended.call_session_id,
+            call_leg_id=ended.call_leg_id,
+            answered_at=ended.answered_at,
+            ended_at=ended.ended_at,
+            hangup_cause=ended.hangup_cause,
+            hangup_source=ended.hangup_source,
+            answered_by=ended.answered_by,
+            voicemail=ended.voicemail,
+            estimated_usd=estimated_usd,
+            error=self.error,
+            variables=dict(variables),
+        )
 
     def _agent_spoke(self, turn: TurnRecord) -> None:
         self._observer.turn_answered(turn.timings)

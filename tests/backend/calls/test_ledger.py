@@ -76,6 +76,40 @@ async def test_the_end_of_a_call_the_database_never_heard_of_has_its_turns() -> 
     assert store.only.state == "ended"
 
 
+@pytest.mark.parametrize(("hurry", "tries"), [(False, 8), (True, 4)])
+async def test_a_database_that_is_started_anew_is_waited_for_unless_there_is_no_time(
+    hurry: bool, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits_s: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waits_s.append(seconds)
+
+    ledger, store, _ = await opened()
+    store.broken = True
+    ledger.note(state="ended")
+    monkeypatch.setattr("backend.calls.ledger.asyncio.sleep", wait)
+    await ledger.store_the_end({}, hurry=hurry)
+    assert len(waits_s) == tries - 1
+    assert sum(waits_s) == pytest.approx(1.4 if hurry else 25.4)
+
+
+async def test_an_id_that_comes_while_the_database_is_away_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ledger, store, _ = await opened()
+    store.broken = True
+    ledger.note(state="ended")
+
+    async def wait(seconds: float) -> None:
+        ledger.note(call_control_id="v3:late")
+        store.broken = False
+
+    monkeypatch.setattr("backend.calls.ledger.asyncio.sleep", wait)
+    await ledger.store_the_end({})
+    assert (store.only.state, store.only.call_control_id) == ("ended", "v3:late")
+
+
 async def test_the_time_it_takes_to_store_the_end_costs_nothing() -> None:
     store, now_ms = MemoryStore(), 0.0
     await store.create(RECORD)
