@@ -326,7 +326,7 @@ class Worker:
         frames = self._guarded(of, partial(self._stage.collect, flight.pending))
         now_ms = self._now_ms()
         if self._collected_ms is not None and flight.prompts is not None:
-            self._costs.learn_frame(now_ms - self._collected_ms, flight.prompts)
+            self._costs.learn_frame(now_ms - self._collected_ms, flight.prompts, len(flight.of))
         self._collected_ms = now_ms
         for (speaking, epoch), frame in zip(flight.of, frames or [], strict=False):
             if self._is_current(speaking, epoch):

@@ -15,10 +15,10 @@ RULES = ReadingRules()
 times = st.floats(0, 10_000)
 
 
-def known(step_ms: float, read_ms: float) -> Costs:
+def known(step_ms: float, read_ms: float, streams: int = 1_000_000) -> Costs:
     costs = Costs()
     costs.learn_read(read_ms)
-    costs.learn_frame(step_ms, 0)
+    costs.learn_frame(step_ms, 0, streams)
     return costs
 
 
@@ -103,9 +103,19 @@ def test_reading_leaves_every_listener_the_margin_or_is_a_single_prompt(
     if prompts > 1:
         assert min(leads_ms) - prompts * read_ms - step_ms >= RULES.margin_ms - 1e-6
         assert prompts * read_ms <= RULES.longest_ms + 1e-6
-    if prompts < waiting:  # one more would have been one too many
+    if (
+        prompts < waiting and step_ms + read_ms < RULES.fullest * FRAME_MS
+    ):  # one more would have been one too many
         more_ms = (prompts + 1) * read_ms
         assert more_ms > min(RULES.longest_ms, min(leads_ms) - step_ms - RULES.margin_ms) - 1e-6
+
+
+@given(st.floats(1, 100), st.floats(0.01, 50), st.integers(1, 256))
+def test_no_more_are_read_than_can_be_spoken_to_in_time(step_ms: float, read_ms: float, streams: int) -> None:
+    """As if each made a frame longer by as much as those who speak already."""
+    prompts = read_in(Gap(RULES, known(step_ms, read_ms, streams), [8000.0], 0.0), read_ms)
+    if prompts > 1:
+        assert step_ms * (1 + prompts / streams) + read_ms <= RULES.fullest * FRAME_MS + 1e-6
 
 
 def test_while_nobody_is_spoken_to_a_gap_is_as_long_as_those_just_read_may_wait() -> None:
@@ -183,7 +193,7 @@ def served(
             gap.prompts += 1
         now_ms += step_ms
         if prompts_before is not None:
-            costs.learn_frame(now_ms - began_ms, gap.prompts)
+            costs.learn_frame(now_ms - began_ms, gap.prompts, max(1, len(paces)))
         prompts_before = gap.prompts
         for who, pace in tuple(paces.items()):
             if pace.has_begun:
