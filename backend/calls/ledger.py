@@ -21,7 +21,7 @@ _LIST_PRICES = Prices()
 _STORE_TRIES, _HURRIED_TRIES = 8, 4  # a database that is started anew takes its half minute
 _FIRST_WAIT_S = 0.2  # then twice as long, and so on
 _STORE_S = 60.0  # all of them: one that hangs takes its time to fail
-_TURNS_S = 5.0
+_TURNS_S, _HURRIED_TURNS_S = 30.0, 5.0
 
 
 class Ledger:
@@ -80,13 +80,13 @@ class Ledger:
             await self.update()  # turns need their call's row
         if hurry:
             await self._store_record(variables, _HURRIED_TRIES)
-        await self._store_turns()
+        await self._store_turns(_HURRIED_TURNS_S if hurry else _TURNS_S)
         if not hurry:
             await self._store_record(variables, _STORE_TRIES)
 
-    async def _store_turns(self) -> None:
+    async def _store_turns(self, within_s: float) -> None:
         try:
-            async with asyncio.timeout(_TURNS_S):
+            async with asyncio.timeout(within_s):
                 await self.turns.flush()
         except TimeoutError:
             log.error("call %s: turns are missing from the database: it took too long", self.record.id)

@@ -14,7 +14,8 @@ log = logging.getLogger(__name__)
 
 _Item = TurnRecord | ToolUse | CallRecording
 _MAX_WAITING = 1_000
-_TRIES = 5
+_TRIES = 18  # half a minute: a database that is started anew is back by then
+_LONGEST_WAIT_S = 2.0
 
 
 class TurnRecorder:
@@ -84,5 +85,5 @@ class TurnRecorder:
             except StorageError as error:
                 kind = type(item).__name__
                 log.warning("call %s: %s %d not stored yet: %s", self._call_id, kind, item.index, error)
-                await asyncio.sleep(0.1 * 2**attempt)
+                await asyncio.sleep(min(0.1 * 2**attempt, _LONGEST_WAIT_S))
         log.error("call %s: lost after %d tries: %s", self._call_id, _TRIES, item)

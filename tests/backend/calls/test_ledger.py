@@ -94,6 +94,23 @@ async def test_a_database_that_is_started_anew_is_waited_for_unless_there_is_no_
     assert sum(waits_s) == pytest.approx(1.4 if hurry else 25.4)
 
 
+async def test_turns_wait_for_a_database_that_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, store, _ = await opened()
+    store.broken, waited_s = True, 0.0
+
+    async def wait(seconds: float) -> None:
+        nonlocal waited_s
+        waited_s += seconds
+        store.broken = waited_s < 20
+
+    monkeypatch.setattr("backend.calls.talking.recorder.asyncio.sleep", wait)
+    ledger.turns.add(TURN)
+    writer = asyncio.create_task(ledger.turns.run())
+    await ledger.turns.flush()
+    writer.cancel()
+    assert store.turns == {RECORD.id: {0: TURN}}
+
+
 async def test_an_id_that_comes_while_the_database_is_away_is_not_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1041,7 +1041,7 @@ async def test_shutdown_while_the_end_of_a_call_is_being_stored_lets_it_be_store
 async def test_shutdown_stores_the_end_before_turns_that_a_slow_database_takes_its_time_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("backend.calls.ledger._TURNS_S", 60.0)
+    monkeypatch.setattr("backend.calls.ledger._HURRIED_TURNS_S", 60.0)
     async with house(ASK) as h:
         ended = asyncio.Event()
         add_turn, store_update = h.store.add_turn, h.store.update
