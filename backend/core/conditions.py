@@ -53,10 +53,11 @@ class Keys(Enum):
 def weigh_keys(transitions: Sequence[Transition], keys: str, *, free: bool) -> Transition | Keys:
     """Where all the keys pressed so far lead. `free`: any figures are taken here, as many as there come.
 
-    A "#" at the end that no pattern asks for says that these were all.
+    A "#" at the end that no pattern asks for says that these were all; so does a "*" after a complete entry.
     """
     matches = [(item, _key_match(item, keys)) for item in transitions]
-    ended = keys.endswith("#") and keys != "#"
+    starred = keys.endswith("*") and settled_by(transitions, keys[:-1]) is not None
+    ended = (keys.endswith("#") and keys != "#") or (starred and not free)
     if (free or any(match in _OPEN_ENDED for _, match in matches)) and not ended:
         return Keys.WAIT
     full = next((item for item, match in matches if match is KeyMatch.FULL), None)
@@ -64,6 +65,11 @@ def weigh_keys(transitions: Sequence[Transition], keys: str, *, free: bool) -> T
         return full
     begun = any(_key_match(item, keys[:-1]) is not KeyMatch.NO for item in transitions)
     return Keys.ALL if ended and (free or begun) else Keys.SLIP
+
+
+def ask_for(transitions: Iterable[Transition], key: str) -> bool:
+    """Whether any of them begins with the key."""
+    return any(_key_match(item, key) is not KeyMatch.NO for item in transitions)
 
 
 def settled_by(transitions: Sequence[Transition], keys: str) -> Transition | None:

@@ -18,7 +18,7 @@ from backend.core.answers import yes_or_no
 from backend.core.asking import offered
 from backend.core.call_flow import Transition
 from backend.core.collecting import Way, heard_back, is_plain, otherwise, read_back, take
-from backend.core.conditions import Keys, caught, settled_by, weigh_keys
+from backend.core.conditions import Keys, ask_for, caught, settled_by, weigh_keys
 from backend.core.dictation import is_filler
 from backend.core.hello import is_hello, is_here
 from backend.core.hold_on import bare_hold_on, is_hold_on
@@ -31,6 +31,7 @@ from backend.core.in_parts import (
     wait_for_rest,
     way_on,
 )
+from backend.core.keypad import without_end
 from backend.core.listening import MAX_KEYS
 from backend.core.matching import tidy
 from backend.core.read_back import Pending
@@ -185,8 +186,8 @@ class Flow:
         here.keys, here.slip = digits[:MAX_KEYS], False
         transitions = here.transitions
         if here.wants_yes_no and not any(item.when.digits for item in transitions):
-            if digits in _YES_NO_KEYS:
-                return self.heard(_YES_NO_KEYS[digits])
+            if (answer := _YES_NO_KEYS.get(without_end(digits))) is not None:
+                return self.heard(answer)
             here.slip = True
             return None
         before = here.parts.text
@@ -206,6 +207,10 @@ class Flow:
         """Whether the keys pressed lead nowhere. What is pressed right after them belongs to them: a caller
         who leans on a key, or answers another question, is told so once."""
         return self._here.slip
+
+    def asks_for_key(self, key: str) -> bool:
+        """Whether the key, as the first one pressed, may lead on from here."""
+        return ask_for(self._here.transitions, key)
 
     def digits_done(self) -> Step:
         """No further key came: settle on the keys pressed so far."""

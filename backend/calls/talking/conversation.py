@@ -28,12 +28,13 @@ from backend.calls.talking.recorder import TurnRecorder
 from backend.calls.talking.thinker import Thinker
 from backend.calls.talking.undo import Undo
 from backend.core.flow import Flow
+from backend.core.keypad import KEY_GAP_MS
 from backend.core.steps import Action, Step
 from backend.core.turns import BargeIn, Expects, SpeechResumed, TurnEnded
 
 log = logging.getLogger(__name__)
 
-_KEY_PAUSE_MS = 2_500.0  # no further key for this long: those were all
+_KEY_PAUSE_MS = KEY_GAP_MS
 _SLIP_PAUSE_MS = 700.0  # likewise, after keys that lead nowhere: what comes meanwhile is the same mistake
 
 
@@ -55,7 +56,7 @@ class Conversation:
         ears what kind of answer comes next; `thinker` answers what the flow leaves to a language model."""
         self._flow, self._speaker, self._perform, self._expect = flow, speaker, perform, expect
         self._clock, self._thinker = clock, thinker
-        self._inbox = Inbox()
+        self._inbox = Inbox(clock, flow.asks_for_key)
         history = thinker.history if thinker is not None else None
         self._account = Account(recorder, history, clock, node_id=lambda: flow.node_id)
         self._undo = Undo(flow, lambda: speaker.last)
@@ -210,6 +211,7 @@ class Conversation:
     def _digits(self, typed: str, step: Step) -> Step | None:
         next_step = self._flow.digits(typed)
         if next_step is not None:
+            self._inbox.keys_acted_upon(typed)
             self._account.keys(typed, step.node_id)
             self._undo.close()
         return next_step
@@ -217,6 +219,7 @@ class Conversation:
     def _keys_done(self, typed: str, step: Step) -> Step:
         self._undo.close()
         next_step = self._flow.digits_done()
+        self._inbox.keys_acted_upon(typed)
         self._account.keys(typed, step.node_id)
         return next_step
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
+from backend.calls.ports import Clock
+from backend.core.keypad import KeyEntry
 from backend.core.turns import BargeIn, SpeechResumed, SpeechStarted, TurnEnded, TurnEvent
 
 log = logging.getLogger(__name__)
@@ -23,6 +26,12 @@ class KeyPressed:
     """The caller pressed a key."""
 
     digit: str
+    at_ms: float = field(default=0.0, compare=False)  # filled in on arrival
+
+
+@dataclass(frozen=True, slots=True)
+class KeysEnded:
+    """The caller pressed the `#` or `*` that ends keys which were acted upon already: nothing follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class LikelyEnd:
     text: str
 
 
-Event = TurnEvent | KeyPressed | SayRequest | LineLost | LineRestored | LikelyEnd
+Event = TurnEvent | KeyPressed | KeysEnded | SayRequest | LineLost | LineRestored | LikelyEnd
 
 
 def cuts(event: Event, *, interruptible: bool) -> bool:
@@ -69,7 +78,10 @@ def cuts(event: Event, *, interruptible: bool) -> bool:
 class Inbox:
     """One call's events. `close` it in the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock, asks_for_key: Callable[[str], bool]) -> None:
+        """`asks_for_key`: whether the call flow waits for this key now."""
+        self._clock, self._asks_for_key = clock, asks_for_key
+        self._entry = KeyEntry()
         self.keys = ""
         """Pressed, and not yet asked for."""
         self.asides: deque[SayRequest] = deque()
@@ -83,6 +95,8 @@ class Inbox:
 
     def put(self, event: Event) -> None:
         """Something happened. At most 256 wait; a caller cannot make more in the time they take."""
+        if isinstance(event, KeyPressed):
+            event = replace(event, at_ms=self._clock())
         try:
             self._events.put_nowait(event)
         except asyncio.QueueFull:
@@ -94,8 +108,7 @@ class Inbox:
         """The next event; None when the time is up or `unless` is done first."""
         if self._handed_back is not None:
             event, self._handed_back = self._handed_back, None
-            self._take_note(event)
-            return event
+            return self._noted(event)
         if self._waiting is None:
             self._waiting = asyncio.create_task(self._events.get(), name="next event")
         timeout_s = None if timeout_ms is None else max(0.0, timeout_ms) / 1000
@@ -104,8 +117,7 @@ class Inbox:
         if not self._waiting.done():
             return None
         event, self._waiting = self._waiting.result(), None
-        self._take_note(event)
-        return event
+        return self._noted(event)
 
     def hand_back(self, event: Event) -> None:
         """It was taken too early: it is the next one."""
@@ -121,10 +133,23 @@ class Inbox:
         keys, self.keys = self.keys, ""
         return keys
 
+    def keys_acted_upon(self, keys: str) -> None:
+        """These keys led somewhere; a `#` right after them is theirs."""
+        self._entry.acted_upon(keys)
+
     def close(self) -> None:
         """Nobody asks any more."""
         if self._waiting is not None:
             self._waiting.cancel()
+
+    def _noted(self, event: Event) -> Event:
+        """The event as it is to be taken, once what it tells for later is kept."""
+        if isinstance(event, KeyPressed) and self._entry.is_ended_by(
+            event.digit, event.at_ms, asked_for=self._asks_for_key(event.digit)
+        ):
+            return KeysEnded()
+        self._take_note(event)
+        return event
 
     def _take_note(self, event: Event) -> None:
         """Keep what an event tells that is used later, whatever we are doing now."""

@@ -235,6 +235,34 @@ def test_pound_says_these_were_all() -> None:
     assert step and step.node_id == "end" and call.variables["phone"] == "5550142"
 
 
+def test_a_star_ends_what_is_complete_and_nothing_else() -> None:
+    call = started(
+        node("a", ("end", {"digits": "[2-9][0-9]{6,9}"}), collect={"name": "phone", "type": "digits"}), end()
+    )
+    assert call.digits("555*") is None
+    assert call.slip
+    step = call.digits("5550142*")
+    assert step and step.node_id == "end" and call.variables["phone"] == "5550142"
+
+
+def test_a_menu_key_and_pound_pressed_at_once() -> None:
+    call = started(node("a", ("end", {"digits": "1"}), ("other", {"digits": "2"})), end(), end("other"))
+    step = call.digits("2#")
+    assert step and step.node_id == "other"
+
+
+def test_pound_after_the_key_for_yes() -> None:
+    asks = node("a", ("end", OTHERWISE), collect={"name": "sure", "type": "yes_no"}, say="Sure?")
+    call = started(asks, end())
+    step = call.digits("1#")
+    assert step and step.node_id == "end" and call.variables["sure"] == "yes"
+
+
+def test_which_keys_are_asked_for() -> None:
+    call = started(node("a", ("end", {"digits": "*[0-9]"}), ("end", {"keywords": ["yes"]})), end())
+    assert [key for key in "1*#" if call.asks_for_key(key)] == ["*"]
+
+
 def test_silence_after_keys_settles_on_them() -> None:
     nodes = node("a", ("end", {"digits": "[0-9]{4}"})), end(), end("human")
     call = started(*nodes, everywhere=(("human", {"digits": "0"}),))

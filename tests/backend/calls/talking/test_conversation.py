@@ -167,6 +167,43 @@ async def test_keys_typed_ahead_answer_the_next_node() -> None:
     assert [heard for role, heard in call.said if role == "caller"] == ["1", "2"]
 
 
+async def test_a_late_pound_belongs_to_the_keys_it_ends() -> None:
+    flow = agent(
+        node("menu", "Press one.", transitions=[to("next", digits="1"), to("next", digits="2")]),
+        node("next", LONG, transitions=[to("bye", digits="3")]),
+        BYE,
+    )
+    async with talk(flow, slow_voice()) as call:
+        await call.heard("Press one.")
+        call.tell(KeyPressed("1"))
+        await call.asked(LONG)
+        await until(lambda: call.speaker.heard_so_far, "the first word")
+        call.tell(KeyPressed("#"))
+        await call.heard(LONG)
+        call.tell(KeyPressed("3"), KeyPressed("#"))
+        await call.end()
+    assert call.said == [
+        ("agent", "Press one."),
+        ("caller", "1"),
+        ("agent", LONG),
+        ("caller", "3"),
+        ("agent", "Goodbye."),
+    ]
+    assert "clear" not in call.line.kinds
+
+
+async def test_a_pound_by_itself_still_cuts_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.calls.talking.conversation._SLIP_PAUSE_MS", 60.0)
+    async with talk(long_ask(), slow_voice()) as call:
+        await until(lambda: call.line.kinds, "the first frame")
+        call.tell(KeyPressed("#"))
+        await until(lambda: "clear" in call.line.kinds, "silence")
+        await until(lambda: len(call.turns) == 3, "asked again")
+        call.tell(KeyPressed("4"), KeyPressed("2"))
+        await call.end()
+    assert [heard for role, heard in call.said if role == "caller"] == ["#", "42"]
+
+
 # --- silence --------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import pytest
 from backend.calls.talking.events import (
     Inbox,
     KeyPressed,
+    KeysEnded,
     LikelyEnd,
     LineLost,
     LineRestored,
@@ -23,7 +24,7 @@ ENDED = TurnEnded("yes", 0.0, 300.0, 400.0, 300.0)
 
 @pytest.fixture
 async def inbox() -> AsyncIterator[Inbox]:
-    box = Inbox()
+    box = Inbox(lambda: 0.0, lambda key: False)
     yield box
     box.close()
 
@@ -85,10 +86,26 @@ async def test_what_nobody_could_have_meant_is_dropped(
     assert "dropped" in caplog.text
 
 
+async def test_the_pound_key_after_keys_that_were_acted_upon_is_no_key() -> None:
+    clock = [1000.0]
+    box = Inbox(lambda: clock[0], lambda key: False)
+    box.put(KeyPressed("1"))
+    assert await box.next() == KeyPressed("1")
+    box.keys_acted_upon(box.take_keys())
+    box.put(KeyPressed("#"))
+    clock[0] += 60_000  # what counts is when it was pressed, not when it is taken
+    assert await box.next() == KeysEnded()
+    assert box.keys == ""
+    box.put(KeyPressed("#"))
+    assert await box.next() == KeyPressed("#")
+    assert box.keys == "#"
+    box.close()
+
+
 def test_what_cuts_a_sentence() -> None:
     always = [LineLost(), SayRequest("Now.", interrupt=True)]
     if_we_may = [BargeIn(0.0), KeyPressed("1")]
-    never = [ENDED, SpeechStarted(0.0), SayRequest("Later.", interrupt=False), LikelyEnd("no")]
+    never = [ENDED, SpeechStarted(0.0), SayRequest("Later.", interrupt=False), LikelyEnd("no"), KeysEnded()]
     for may in (False, True):
         assert all(cuts(event, interruptible=may) for event in always)
         assert all(cuts(event, interruptible=may) is may for event in if_we_may)
