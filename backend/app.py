@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import uvicorn
@@ -21,7 +21,7 @@ from backend.calls.boards.llm_board import LlmBoard
 from backend.calls.boards.route_board import RouteBoard
 from backend.calls.flow_actions import NOT_CONNECTED
 from backend.calls.manager import CallManager
-from backend.calls.ports import CallParts, MelodyJudge, Transcriber, VoiceDetector
+from backend.calls.ports import CallParts, MelodyJudge, Transcriber
 from backend.calls.speaking.prepare import Preparer
 from backend.core.agent import Agent
 from backend.core.agent_secrets import unset_secrets
@@ -34,6 +34,8 @@ from backend.speech_routes import SpeechRoutes
 from backend.storage.agent_files import AgentFiles
 from backend.storage.calls import CallStore
 from backend.storage.prompts import PromptStore
+from backend.stt.absent import AbsentTranscriber
+from backend.stt.vad import VoiceActivity
 from backend.telnyx.control import CallControl
 from backend.telnyx.webhooks import WebhookVerifier
 from backend.thinking import Thinking
@@ -59,20 +61,16 @@ def now_ms() -> float:
     return time.monotonic() * 1000
 
 
-def local_ears() -> tuple[Transcriber, Callable[[], VoiceDetector], Callable[[], None]]:
-    """The embedded recogniser, a maker of voice detectors, and what closes them.
+def local_transcriber(stack: AsyncExitStack) -> Transcriber:
+    """The embedded recogniser, which `stack` closes; one that says what to install where there is none."""
+    from backend.stt.local import LocalTranscriber
 
-    Raises ConfigError when they are not installed.
-    """
     try:
-        from backend.stt.local import LocalTranscriber
-        from backend.stt.vad import VoiceActivity
-    except ImportError as error:
-        raise ConfigError(
-            f"speech-to-text is not installed ({error.name}): pip install 'sesame-telephony[local]'"
-        ) from error
-    transcriber = LocalTranscriber()
-    return transcriber, VoiceActivity, transcriber.close
+        transcriber = LocalTranscriber()
+    except ImportError:
+        return AbsentTranscriber()
+    stack.callback(transcriber.close)
+    return transcriber
 
 
 def melody_judge(settings: Settings, stack: AsyncExitStack) -> MelodyJudge | None:
@@ -109,8 +107,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     agents.load()
     store = await CallStore.open(settings.database_url)
     stack.push_async_callback(store.close)
-    transcriber, make_detector, close_ears = local_ears()
-    stack.callback(close_ears)
+    transcriber = local_transcriber(stack)
     carrier = CallControl(
         api_key=secret_value(settings.telnyx_api_key) or "",
         base_url=settings.telnyx_base_url,
@@ -124,6 +121,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     hearing = HearingRoutes(settings, EarsBoard(now_ms, metrics), agents.all, now_ms, transcriber)
     stack.push_async_callback(hearing.aclose)
     metrics.watch_hearing(hearing.health_now)
+    hearing.must_hear_somebody()
     secrets = load_agent_secrets(settings)
     llm_metrics = LlmMetrics(metrics.registry)
     thinking = Thinking(settings, secrets, LlmBoard(now_ms, llm_metrics), agents.all)
@@ -142,7 +140,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
         carrier=carrier,
         store=store,
         transcriber=transcriber,
-        make_detector=make_detector,
+        make_detector=VoiceActivity,
         plan_routes=routes.plans,
         board=board,
         clock=now_ms,

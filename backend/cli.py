@@ -19,10 +19,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from backend import __version__
+from backend import __version__, shipped
 from backend.core.agent import Agent, missing_variables
 from backend.core.urls import check_http_url
 from backend.errors import BackendError, ConfigError
+from backend.extras import need
+from backend.init import TEMPLATES, run_init
 from backend.latency import DEFAULT_TEXT
 from backend.settings import Settings, load_agent_secrets, load_settings
 from backend.simulator.call_run import Evidence, run_inbound, run_outbound
@@ -75,19 +77,29 @@ def _options(
 
 
 @app.command()
-def serve() -> None:
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where; it is made if need be.")] = Path(),
+    template: Annotated[str, typer.Option(help=f"What: {', '.join(TEMPLATES)}.")] = "clinic",
+) -> None:
+    """Write sample agents, suites that call them, and .env; what is there already stays as it is."""
+    raise typer.Exit(_told(lambda: run_init(_console(), folder, template)))
+
+
+@app.command()
+def serve(agents_dir: _AgentsDir = None) -> None:
     """Answer and place calls: the same as `python -m backend`. Settings: the environment and .env."""
     from backend.run import main as run_backend
 
-    raise typer.Exit(run_backend())
+    raise typer.Exit(run_backend({} if agents_dir is None else {"agents_dir": agents_dir}))
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where recordings and pictures go.")] = Path("demo-out"),
     agents_dir: Annotated[
-        Path, typer.Option(help="Folder with the agents front-desk and reminder; AGENTS_DIR is not asked.")
-    ] = Path("agents"),
+        Path | None,
+        typer.Option(help="Folder with the agents front-desk and reminder.", show_default="the shipped ones"),
+    ] = None,
     lenient_latency: _Lenient = False,
 ) -> None:
     """A whole spoken call on this machine, both ways: no key, no GPU, no download.
@@ -95,6 +107,8 @@ def demo(
     Its two callers know the shipped agents alone: those are called, wherever AGENTS_DIR points.
     """
     console = _console()
+    _told(lambda: need("local", "the demo"))
+    agents_dir = shipped.agents_folder() if agents_dir is None else agents_dir
     _AgentsOf(agents_dir)
     raise typer.Exit(_run(console, run_demo(console, out, agents_dir, lenient_latency=lenient_latency)))
 
@@ -120,6 +134,7 @@ def simulate(
 ) -> None:
     """Let a scripted caller talk with one of your agents, through the whole system."""
     console = _console()
+    _told(lambda: need("local", "a spoken call"))
     agents_dir = _agents_dir(agents_dir)
     found = _AgentsOf(agents_dir).find(agent)
     steps = _told(lambda: read_script(script))
@@ -158,12 +173,13 @@ def latency(
     text: Annotated[str, typer.Option(help="What is spoken.")] = DEFAULT_TEXT,
     out: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("latency-out"),
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON last.")] = False,
+    agents_dir: _AgentsDir = None,
 ) -> None:
     """Measure every speech route that is set up: connecting, first sound, all of it."""
     from backend.latency.session import run_latency
 
     console, settings = _console(), _settings()
-    known = _AgentsOf(settings.agents_dir)
+    known = _AgentsOf(agents_dir or settings.agents_dir)
     work = run_latency(
         console, settings, known.all(), agent=None if agent is None else known.find(agent),
         routes=route or [], runs=runs, text=text, out=out, as_json=as_json,
@@ -179,12 +195,13 @@ def chat(
     variables: Annotated[
         list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="A variable of the call.")
     ] = None,
+    agents_dir: _AgentsDir = None,
 ) -> None:
     """Talk with an agent by typing; hear it when its voice is there."""
     from backend.evals.chat import ChatOptions, run_chat
 
     console, settings = _console(), _settings()
-    known = _AgentsOf(settings.agents_dir)
+    known = _AgentsOf(agents_dir or settings.agents_dir)
     if agent is None and len(known.all()) > 1:
         names = ", ".join(_slug(one.name) for one in known.all())
         _fail(f"say which agent: voice-agent chat NAME; known are {names}")
@@ -216,6 +233,8 @@ def evaluate(
     """Run suites of callers, scripted or played by a language model, against agents; judge every call."""
     from backend.evals.command import EvalOptions, run_eval
 
+    if audio:
+        _told(lambda: need("local", "a spoken call"))
     agents_dir = _agents_dir(agents_dir)
     options = EvalOptions(
         tuple(suites or [Path("evals")]), "audio" if audio else "text", junit, html, agent,
@@ -236,10 +255,11 @@ def check_agents(
         Path | None,
         typer.Argument(help="Folder of the agent files.", show_default="AGENTS_DIR, else agents"),
     ] = None,
+    agents_dir: _AgentsDir = None,
 ) -> None:
     """Check agent files: every mistake with its file, field and reason."""
     console = _console()
-    files = AgentFiles(_agents_dir(folder))
+    files = AgentFiles(_agents_dir(folder or agents_dir))
     try:
         with _unlogged("backend.storage.agent_files"):  # told below instead
             files.load()
@@ -288,10 +308,11 @@ def clear_prompts(
 @prompts_app.command("prepare")
 def prepare_prompts(
     agent: Annotated[str | None, typer.Option(help="Only this agent: its id, name or file.")] = None,
+    agents_dir: _AgentsDir = None,
 ) -> None:
     """Have everything spoken now that agents say to everybody, and keep it."""
     console, settings = _console(), _settings()
-    known = _AgentsOf(settings.agents_dir)
+    known = _AgentsOf(agents_dir or settings.agents_dir)
     agents = known.all() if agent is None else [known.find(agent)]
     store = _prompts(settings)
 
@@ -329,7 +350,10 @@ class _AgentsOf:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            _fail(f"{folder} is not a folder; give that of the agent files with --agents-dir or AGENTS_DIR")
+            _fail(
+                f"{folder} is not a folder; give that of the agent files with --agents-dir or AGENTS_DIR, or "
+                "let `voice-agent init` write samples"
+            )
         self._folder = folder
         self._files = AgentFiles(folder)
         _told(self._files.load)

@@ -15,7 +15,9 @@ from backend.calls.ports import Clock, EarPlan, StartHearing, Transcriber
 from backend.core.agent import Agent
 from backend.core.health import RouteHealth
 from backend.core.hearing import CarrierHearing, EarKey, EarName
+from backend.errors import ConfigError
 from backend.settings import Settings, secret_value
+from backend.stt.absent import AbsentTranscriber
 from backend.stt.elevenlabs import DEFAULT_MODEL as SCRIBE
 from backend.stt.elevenlabs import ElevenLabsTranscriber
 from backend.stt.openai import DEFAULT_MODEL, OpenAiTranscriber, make_client
@@ -66,14 +68,17 @@ class HearingRoutes:
         names = list(dict.fromkeys((agent.stt.provider, *agent.stt.fallbacks)))
         lacks = {name: lack for name in names if (lack := self.lack(name, agent))}
         names = [name for name in names if name not in lacks]
-        if "local" not in names and (agent.language.startswith("en") or not names):
-            names.append("local")  # it is here anyway, and costs nothing until it is asked
+        here = self.lack("local", agent) is None
+        if "local" not in names and (not names or (here and agent.language.startswith("en"))):
+            names.append("local")  # it costs nothing until it is asked; without it, its failure says why
         self._tell(agent, tuple(f"{name}: {lack}" for name, lack in lacks.items()), names[0])
         return [self._plan(name, agent, alone=len(names) == 1) for name in names]
 
     def lack(self, name: EarName, agent: Agent) -> str | None:
         """What a route needs and has not, and what to do; None when nothing."""
         settings = self._settings
+        if name == "local" and isinstance(self._local, AbsentTranscriber):
+            return self._local.lack
         openai_url = agent.stt.base_url or settings.openai_base_url
         if name == "openai" and urlsplit(openai_url).hostname == _OPENAI and not self._openai_key(agent):
             key = "STT_API_KEY" if agent.stt.base_url else "OPENAI_API_KEY"
@@ -83,6 +88,19 @@ class HearingRoutes:
         if name == "telnyx" and not settings.telnyx_api_key:
             return "TELNYX_API_KEY is not set: set it"
         return None
+
+    def must_hear_somebody(self) -> None:
+        """Raises ConfigError when there are agents, and no route of any of them can be had."""
+        agents = self._agents()
+        if not isinstance(self._local, AbsentTranscriber) or any(map(self._hears, agents)) or not agents:
+            return
+        raise ConfigError(
+            f"no agent can hear: {self._local.lack}; or give an agent's `stt` another provider (telnyx, "
+            "openai, elevenlabs), and its key to the settings"
+        )
+
+    def _hears(self, agent: Agent) -> bool:
+        return any(self.lack(name, agent) is None for name in (agent.stt.provider, *agent.stt.fallbacks))
 
     def health_now(self) -> list[RouteHealth]:
         """How every route does that some agent may use."""
@@ -144,6 +162,9 @@ class HearingRoutes:
     def _tell(self, agent: Agent, lacks: tuple[str, ...], first: str) -> None:
         if self._told.get(agent.id, ()) != lacks:
             self._told[agent.id] = lacks
+            if not self._hears(agent) and isinstance(self._local, AbsentTranscriber):
+                log.error("agent %s: nothing hears its callers: %s", agent.id, "; ".join(lacks))
+                return
             for lack in lacks:
                 log.warning("agent %s hears without %s; %s hears first", agent.id, lack, first)
             if lacks and first == "local" and not agent.language.startswith("en"):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
@@ -19,10 +20,10 @@ _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 _QUIET = "httpx httpcore httpx2 httpcore2 openai uvicorn uvicorn.error telnyx websockets".split()
 
 
-def main() -> int:
-    """Serve until Ctrl-C. 0, or 1 with one sentence on standard error."""
+def main(overrides: Mapping[str, Any] | None = None) -> int:
+    """Serve until Ctrl-C; `overrides` win over the environment. 0, or 1 with a sentence on standard error."""
     try:
-        settings = load_settings()
+        settings = load_settings(**(overrides or {}))
         handler = logging.StreamHandler()
         handler.setFormatter(WithoutSecrets(_FORMAT, secrets_of(settings)))
         logging.basicConfig(level=settings.log_level, handlers=[handler])

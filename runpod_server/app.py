@@ -24,6 +24,7 @@ from runpod_server.engine.csm_source import CsmSource
 from runpod_server.engine.preview import PreviewEngine
 from runpod_server.engine.request import Engine
 from runpod_server.errors import EngineUnavailable, PortUnavailable, StartError
+from runpod_server.extras import install_command
 from runpod_server.settings import Settings
 from runpod_server.voices.shipped import open_voices
 from runpod_server.voices.store import VoiceStore
@@ -59,8 +60,7 @@ def choose_engine(settings: Settings) -> Engine:
 def _csm_engine(name: str, settings: Settings, references: VoiceStore) -> Engine:
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise EngineUnavailable(
-            f"ENGINE={name} needs torch and transformers: pip install 'sesame-telephony[csm]', or set "
-            "ENGINE=preview"
+            f"ENGINE={name} needs torch and transformers: {install_command('csm')}, or set ENGINE=preview"
         )
     source = CsmSource(
         settings.csm_model,

@@ -23,7 +23,8 @@ from runpod_server.bench.command import Model
 from runpod_server.bench.plan import Plan, loads_of, size_of, streams_of, weights_of
 from runpod_server.bench.report import Report
 from runpod_server.bench.table import as_table
-from runpod_server.errors import BenchError, ClientError, ServerError, StartError
+from runpod_server.errors import BenchError, ClientError, EngineUnavailable, ServerError, StartError
+from runpod_server.extras import install_command, is_installed
 from runpod_server.settings import Settings, Surroundings, load_settings
 from runpod_server.voices import shipped
 from runpod_server.voices.store import VoiceStore
@@ -277,6 +278,9 @@ def run_server(**overrides: object) -> None:
 
 async def _serve_until_signal(settings: Settings) -> None:
     engine = choose_engine(settings)
+    if engine.name == "preview" and not is_installed("local"):
+        # Before anybody can connect, who would be told that it is loading.
+        raise EngineUnavailable(_no_engine(settings))
     listener = listen(settings.host, settings.port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -284,6 +288,11 @@ async def _serve_until_signal(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     await serve(settings, engine, listener, stop)
     logging.getLogger(__name__).info("stopped")
+
+
+def _no_engine(settings: Settings) -> str:
+    sentence = f"the preview engine's voice is not installed: {install_command('local')}"
+    return sentence if settings.engine else f"{sentence}; for CSM, see `sesame-server doctor`"
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

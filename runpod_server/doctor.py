@@ -17,6 +17,7 @@ from typing import Literal
 
 from runpod_server.app import choose_engine
 from runpod_server.errors import StartError
+from runpod_server.extras import install_command
 from runpod_server.machine import Access, Machine, Torch, examine
 from runpod_server.settings import Settings, Surroundings
 from runpod_server.voices.store import VoiceStore
@@ -30,7 +31,6 @@ _OLDEST_TRANSFORMERS = (5, 21)
 _OLDEST_TORCH = (2, 6)
 _TOKEN = re.compile(r"hf_[A-Za-z0-9_]{20,}")
 _WIDTH = 110
-_INSTALL = "pip install 'sesame-telephony[csm]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,9 @@ def torch_check(settings: Settings, machine: Machine, need: Need) -> Check:
     """Is torch there, new enough, and able to use the GPU?"""
     torch = machine.torch
     if torch is None:
-        return Check("torch", need.lacking, f"not installed; {need.why}", _unless_ok(need, _INSTALL))
+        return Check(
+            "torch", need.lacking, f"not installed; {need.why}", _unless_ok(need, install_command("csm"))
+        )
     found = f"{torch.version}, " + (f"built for CUDA {torch.cuda}" if torch.cuda else "built for the CPU")
     if _version(torch.version) < _OLDEST_TORCH:
         return Check("torch", need.lacking, found, _unless_ok(need, "pip install -U 'torch>=2.6'"))
@@ -131,7 +133,9 @@ def torch_check(settings: Settings, machine: Machine, need: Need) -> Check:
         )
         return Check("torch", need.lacking, f"{found}; {trouble}", _unless_ok(need, reinstall))
     if torch.cuda is None and torch.problem:
-        return Check("torch", need.lacking, f"{found}; {torch.problem}", _unless_ok(need, _INSTALL))
+        return Check(
+            "torch", need.lacking, f"{found}; {torch.problem}", _unless_ok(need, install_command("csm"))
+        )
     return Check("torch", "ok", found)
 
 
@@ -165,7 +169,12 @@ def _has_kernels(kernels: Sequence[str], capability: str) -> bool:
 def transformers_check(version: str | None, need: Need) -> Check:
     """Is transformers there, and not one of those that load CSM wrongly?"""
     if version is None:
-        return Check("transformers", need.lacking, f"not installed; {need.why}", _unless_ok(need, _INSTALL))
+        return Check(
+            "transformers",
+            need.lacking,
+            f"not installed; {need.why}",
+            _unless_ok(need, install_command("csm")),
+        )
     if _version(version) < _OLDEST_TRANSFORMERS:
         todo = "pip install -U 'transformers>=5.21': older ones load CSM wrongly, and it babbles"
         return Check("transformers", need.lacking, version, _unless_ok(need, todo))
@@ -338,14 +347,12 @@ def engine_check(settings: Settings, machine: Machine) -> Check:
     except StartError as error:
         return Check("engine", "fail", str(error), "mend it, or set ENGINE=preview to go on without CSM")
     except ImportError as error:
-        return Check("engine", "fail", f"ENGINE={settings.engine}: {error}", _INSTALL)
+        return Check("engine", "fail", f"ENGINE={settings.engine}: {error}", install_command("csm"))
     found = f"{engine.name} ({engine.model}) on {engine.device}"
     if engine.name != "preview":
         return Check("engine", "ok", found)
     if not machine.preview_voice:
-        return Check(
-            "engine", "fail", f"{found}; its voice is not installed", "pip install 'sesame-telephony[local]'"
-        )
+        return Check("engine", "fail", f"{found}; its voice is not installed", install_command("local"))
     if settings.engine == "preview":
         return Check("engine", "ok", found)
     return Check("engine", "warn", f"{found}: not CSM", "mend the lines above, then set ENGINE=csm")

@@ -30,7 +30,7 @@ class StreamEncoder:
         except (ImportError, OSError) as error:  # OSError: the package without its C library
             raise BadRequest(
                 f"this server cannot make {form}: libsndfile is missing; ask for wav or pcm, "
-                "or install it with pip install 'sesame-telephony[local]'",
+                "or have whoever runs the server install its extra `local`",
                 field="response_format",
             ) from error
         if not soundfile.check_format(container, subtype):

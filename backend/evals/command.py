@@ -160,7 +160,10 @@ def suite_files(paths: Sequence[Path]) -> list[Path]:
         elif path.is_file():
             files.append(path)
         else:
-            raise ConfigError(f"{path} does not exist: give a suite's file, or a folder of suites")
+            raise ConfigError(
+                f"{path} does not exist: give a suite's file, a folder of suites, or let `voice-agent init` "
+                "write samples"
+            )
     return list(dict.fromkeys(files))
 
 

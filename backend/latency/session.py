@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from backend.core.agent import Agent
 from backend.errors import ConfigError
+from backend.extras import install_command
 from backend.latency.figures import Measured
 from backend.latency.measure import measure
 from backend.latency.subjects import Choice, choose, route_names
@@ -23,7 +24,6 @@ from backend.latency.table import print_measured, print_subject
 from backend.settings import Settings
 
 MOST_RUNS = 1_000
-_NO_PICTURE = "no picture: Matplotlib is not installed here; pip install 'sesame-telephony[local]' brings it"
 
 
 async def run_latency(
@@ -80,7 +80,8 @@ def _draw(console: Console, found: Sequence[Measured], text: str, out: Path) -> 
     if not found:
         return None
     if find_spec("matplotlib") is None:
-        console.print(f"[yellow]![/] {escape(_NO_PICTURE)}", soft_wrap=True)
+        why = f"no picture: Matplotlib is not installed here; {install_command('local')}"
+        console.print(f"[yellow]![/] {escape(why)}", soft_wrap=True)
         return None
     # It takes half a second to import, which must not fall into what is measured.
     from backend.latency.plot import draw_latency

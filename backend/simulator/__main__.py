@@ -11,6 +11,7 @@ from pathlib import Path
 import uvicorn
 
 from backend.errors import BackendError
+from backend.extras import install_command
 from backend.simulator.carrier import Carrier, CarrierConfig
 from backend.simulator.media_leg import MediaFaults
 from backend.simulator.orders import CallTimes
@@ -45,7 +46,7 @@ def _serve(options: argparse.Namespace) -> int:
             ears = LocalTranscriber()
         except ImportError as error:
             raise _CannotStart(
-                "the caller's ears are not installed; run: pip install 'sesame-telephony[local]'"
+                f"the caller's recogniser is not installed; run: {install_command('local')}"
             ) from error
         voice = CallerVoice()
         carrier = Carrier(_config(options), voice=voice, ears=ears)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backend.errors import SpeechError
+from backend.extras import install_command
 
 if TYPE_CHECKING:
     from hibari import Hibari
@@ -99,7 +100,7 @@ class VendorVoice:
                 from hibari import Hibari
             except ImportError as error:
                 raise SpeechError(
-                    "the stand-in's voice is not installed; run: pip install 'sesame-telephony[local]'",
+                    f"the stand-in's voice is not installed; run: {install_command('local')}",
                     route="simulator",
                     reason="not_ready",
                 ) from error

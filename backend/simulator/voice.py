@@ -15,6 +15,7 @@ import numpy as np
 import soxr
 
 from backend.errors import SpeechError
+from backend.extras import install_command
 from backend.simulator.hearing import RATE_HZ, audible_span
 from backend.simulator.line import Utterance
 
@@ -68,7 +69,7 @@ class CallerVoice:
                 from hibari import Hibari
             except ImportError as error:
                 raise SpeechError(
-                    "the caller's voice is not installed; run: pip install 'sesame-telephony[local]'",
+                    f"the caller's voice is not installed; run: {install_command('local')}",
                     route="simulator",
                     reason="not_ready",
                 ) from error

@@ -142,7 +142,7 @@ class AgentFiles:
                 raise AgentError(
                     str(self.dir),
                     "",
-                    "is not a folder that can be read; set AGENTS_DIR",
+                    "is not a folder that can be read; set AGENTS_DIR, or `voice-agent init` writes samples",
                 ) from None
             paths = []
         for path in paths:

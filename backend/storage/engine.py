@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from backend.errors import StorageError
+from backend.extras import install_command
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def make_engine(url: URL, busy_timeout_ms: int) -> AsyncEngine:
     except ModuleNotFoundError as error:
         raise StorageError(
             f"The driver {error.name} for {url.get_backend_name()} is not installed. "
-            'Run: pip install "sesame-telephony[postgres]"'
+            f"Run: {install_command('postgres')}"
         ) from error
 
     def set_up(connection: Any, _record: object) -> None:

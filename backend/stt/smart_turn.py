@@ -14,6 +14,7 @@ import numpy as np
 
 from backend.core.resample import Resampler
 from backend.errors import ConfigError
+from backend.extras import install_command
 from backend.stt.log_mel import HOP, MELS, RATE_HZ, Floats, log_mel
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class SmartTurn:
         try:
             import onnxruntime
         except ImportError as error:
-            what = "SMART_TURN_MODEL needs onnxruntime: pip install 'sesame-telephony[smart-turn]'"
+            what = f"SMART_TURN_MODEL needs onnxruntime: {install_command('smart-turn')}"
             raise ConfigError(what) from error
         if not path.is_file():
             raise ConfigError(f"SMART_TURN_MODEL: there is no file {path}. {_WHERE}")

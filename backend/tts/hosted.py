@@ -19,6 +19,7 @@ from backend.core.agent_secrets import without_key
 from backend.core.speech import RouteName, Sound
 from backend.core.wav import WavError, WavReader
 from backend.errors import SpeechError, SpeechFailure
+from backend.extras import install_command
 from backend.tts.http import KeptClient, error_body, let_go, shown, within
 
 _MAX_BYTES = 64 << 20
@@ -150,7 +151,7 @@ def _decoded(data: bytes) -> Sound:
     try:
         import soundfile
     except ImportError as error:
-        raise WavError("it is no WAV, and for others: pip install 'sesame-telephony[local]'") from error
+        raise WavError(f"it is no WAV, and for others: {install_command('local')}") from error
     try:
         # As floats: int16 would wrap around where a lossy format overshoots.
         samples, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)

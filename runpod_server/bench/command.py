@@ -13,6 +13,7 @@ from runpod_server.bench.report import Report
 from runpod_server.bench.run import OverTheNetwork, Tell, keep_noise, machine, run
 from runpod_server.engine.csm_source import CsmSource
 from runpod_server.errors import BenchError
+from runpod_server.extras import install_command
 from runpod_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def bench_model(plan: Plan, model: Model, settings: Settings, report: Report, te
     """Measure a model in this process. Raises BenchError, EngineUnavailable; see the report."""
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise BenchError(
-            "torch and transformers are needed: pip install 'sesame-telephony[csm]'; or measure a running "
+            f"torch and transformers are needed: {install_command('csm')}; or measure a running "
             "server with --url"
         )
     subject = _subject(model, settings, tell)
@@ -80,7 +81,7 @@ def keep(report: Report, folder: Path) -> str:
     try:
         figures.write_text(report.as_json() + "\n")
         if find_spec("matplotlib") is None:
-            return f"{figures}; no picture, for want of matplotlib: pip install matplotlib"
+            return f"{figures}; no picture, for want of matplotlib: {install_command('local')}"
         from runpod_server.bench.plot import draw
 
         draw(report, picture)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from runpod_server.extras import install_command
+
 _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # Linux; Windows' Linux
 
 
@@ -15,7 +17,7 @@ def why_not_csm(model: str, *, device: str, has_token: bool) -> str | None:
     if not any(path.exists() for path in _GPU_DEVICES):
         return "there is no NVIDIA GPU here"
     if find_spec("torch") is None or find_spec("transformers") is None:
-        return "torch or transformers is not installed: pip install 'sesame-telephony[csm]'"
+        return f"torch or transformers is not installed: {install_command('csm')}"
     import torch
 
     if not torch.cuda.is_available():

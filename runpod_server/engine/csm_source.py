@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from runpod_server.errors import EngineUnavailable
+from runpod_server.extras import install_command
 
 if TYPE_CHECKING:
     from runpod_server.engine.csm_stage import Stage
@@ -38,8 +39,7 @@ class CsmSource:
             from runpod_server.model.weights import load_csm
         except ImportError as error:
             raise EngineUnavailable(
-                f"CSM needs torch and transformers ({error}): pip install 'sesame-telephony[csm]', or "
-                "ENGINE=preview"
+                f"CSM needs torch and transformers ({error}): {install_command('csm')}, or ENGINE=preview"
             ) from error
         device, dtype = device_and_dtype(self.device, self.dtype)
         return load_csm(source, device=device, dtype=dtype, token=self.token)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from runpod_server.errors import EngineUnavailable
+from runpod_server.extras import install_command
 from runpod_server.model.matrix import Matrix
 
 Weights = Literal["full", "int8", "fp8"]
@@ -165,7 +166,7 @@ def _check_torchao() -> None:
         import torchao.quantization  # noqa: F401
     except ImportError as error:
         raise EngineUnavailable(
-            f"CSM_WEIGHTS other than full needs torchao ({error}): pip install 'sesame-telephony[quantize]'"
+            f"CSM_WEIGHTS other than full needs torchao ({error}): {install_command('quantize')}"
         ) from error
 
 

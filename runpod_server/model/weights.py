@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from runpod_server.errors import EngineUnavailable
+from runpod_server.extras import install_command
 from runpod_server.model.config import CsmShapes
 from runpod_server.model.device import causes, is_out_of_memory, take_device
 from runpod_server.model.prompt import END_OF_TEXT, ByteTokenizer, HubTokenizer, TextTokenizer
@@ -136,7 +137,7 @@ def _check_transformers() -> None:
         version = metadata.version("transformers")
     except metadata.PackageNotFoundError as error:
         raise EngineUnavailable(
-            "ENGINE=csm needs torch and transformers: pip install 'sesame-telephony[csm]'"
+            f"ENGINE=csm needs torch and transformers: {install_command('csm')}"
         ) from error
     check_transformers_version(version)
 

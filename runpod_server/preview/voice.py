@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from runpod_server.audio import SAMPLE_RATE_HZ
 from runpod_server.errors import BadRequest, EngineUnavailable
+from runpod_server.extras import install_command
 from runpod_server.preview.speakers import Speaker
 
 Samples = NDArray[np.float32]
@@ -41,7 +42,7 @@ class PreviewVoice:
             from hibari import Hibari, dsp
         except ImportError as error:
             raise EngineUnavailable(
-                f"the preview engine needs hibari-tts ({error}): pip install 'sesame-telephony[local]'"
+                f"the preview engine needs hibari-tts ({error}): {install_command('local')}"
             ) from error
         self._tts = Hibari(threads=1)
         self._synth = dsp.synth

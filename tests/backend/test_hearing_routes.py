@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from backend.calls.boards.ears_board import EarsBoard
+from backend.calls.ports import Transcriber
 from backend.core.agent import Agent
 from backend.core.hearing import CarrierHearing
+from backend.errors import ConfigError, HearingError
 from backend.hearing_routes import HearingRoutes
 from backend.settings import load_settings
+from backend.stt.absent import AbsentTranscriber
 from backend.stt.elevenlabs import ElevenLabsTranscriber
 from tests.backend.stt.openai_server import free_port, transcription_server
 
@@ -33,10 +36,16 @@ def agent(language: str = "en-US", **stt: Any) -> Agent:
 
 
 @asynccontextmanager
-async def routes(*agents: Agent, **settings: Any) -> AsyncIterator[HearingRoutes]:
+async def routes(
+    *agents: Agent, local: Transcriber | None = None, **settings: Any
+) -> AsyncIterator[HearingRoutes]:
     now_ms = 0.0
     made = HearingRoutes(
-        load_settings(None, **settings), EarsBoard(lambda: now_ms), lambda: agents, lambda: now_ms, Local()
+        load_settings(None, **settings),
+        EarsBoard(lambda: now_ms),
+        lambda: agents,
+        lambda: now_ms,
+        local or Local(),
     )
     try:
         yield made
@@ -119,3 +128,29 @@ async def test_a_dead_server_costs_no_utterance_and_shows_in_health() -> None:
         rows = made.health_now()
         assert [(row.name, row.state) for row in rows] == [("openai", "down"), ("local", "up")]
         assert "Cannot be reached" in rows[0].detail
+
+
+async def test_without_the_local_recogniser_a_remote_one_hears_alone() -> None:
+    async with routes(agent(provider="telnyx"), local=AbsentTranscriber(), telnyx_api_key="KEY") as made:
+        assert names(made, agent(provider="telnyx")) == ["telnyx"]
+        made.must_hear_somebody()
+
+
+async def test_an_agent_that_cannot_hear_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    hears, deaf = agent(provider="telnyx"), agent()
+    async with routes(hears, deaf, local=AbsentTranscriber(), telnyx_api_key="KEY") as made:
+        made.must_hear_somebody()
+        (plan,) = made.plans(deaf)
+        with pytest.raises(HearingError, match="the embedded recogniser is not installed: .* install "):
+            await plan.make(start).transcribe(AUDIO)
+        made.plans(deaf)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "agent a: nothing hears its callers: local: the embedded recogniser is not" in caplog.text
+
+
+async def test_with_nobody_who_hears_nothing_is_served() -> None:
+    async with routes(agent(provider="openai"), local=AbsentTranscriber()) as made:
+        with pytest.raises(ConfigError, match=r"no agent can hear: .*another provider \(telnyx"):
+            made.must_hear_somebody()
+    async with routes(local=AbsentTranscriber()) as made:
+        made.must_hear_somebody()  # an agent may yet come
