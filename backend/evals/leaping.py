@@ -77,6 +77,14 @@ class LeapingLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_done)
         return future
 
+    async def shutdown_default_executor(self, *timeout_s: float | None) -> None:
+        """As asyncio's, and time does not leap over threads that are still to end.
+
+        From Python 3.12 on asyncio waits for them with a timer, which a leap would let run out at once.
+        """
+        with self.waiting_outside():
+            await super().shutdown_default_executor(*timeout_s)
+
     @property
     def waits(self) -> bool:
         """Whether something outside is being waited for."""

@@ -56,3 +56,17 @@ def test_a_deadline_passes_when_nothing_else_happens() -> None:
 
     with pytest.raises(TimeoutError):
         run_leaping(work())
+
+
+def test_time_does_not_leap_while_the_loop_waits_for_its_threads_to_end() -> None:
+    held, fired = threading.Event(), list[bool]()
+
+    async def work() -> None:
+        left_behind = asyncio.create_task(asyncio.to_thread(held.wait))
+        await asyncio.sleep(0.001)
+        left_behind.cancel()
+        asyncio.get_running_loop().call_later(600.0, fired.append, True)
+        threading.Timer(0.05, held.set).start()
+
+    run_leaping(work())
+    assert fired == []
