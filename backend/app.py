@@ -151,7 +151,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
         language_model=thinking.language_model,
         toolbox=thinking.toolbox,
         llm_answered=metrics.llm_answered,
-        webhook=thinking.webhook,
+        webhook=thinking.webhook if settings.webhook_actions else None,
         prices=parse_prices(settings.prices_usd),
         judge_melody=melody_judge(settings, stack),
     )

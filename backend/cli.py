@@ -27,13 +27,9 @@ from backend.extras import need
 from backend.init import TEMPLATES, run_init
 from backend.latency import DEFAULT_TEXT
 from backend.settings import Settings, load_agent_secrets, load_settings
-from backend.simulator.call_run import Evidence, run_inbound, run_outbound
 from backend.simulator.demo import run_demo
-from backend.simulator.outcome import judge, write_outcome
-from backend.simulator.report import Expected
 from backend.simulator.sample_scripts import read_script
-from backend.simulator.show import ConversationView, print_report
-from backend.simulator.stack import Stack, StackConfig
+from backend.simulator.session import Simulation, run_simulation
 from backend.storage.agent_files import AgentFiles
 from backend.storage.prompts import PromptStore
 
@@ -58,7 +54,6 @@ _AgentsDir = Annotated[
 _Lenient = Annotated[
     bool, typer.Option("--lenient-latency", help="Do not fail when the machine was only too slow.")
 ]
-_ANYBODY, _ANYBODY_ELSE = "+15550100077", "+15550100042"
 
 
 def _show_version(wanted: bool) -> None:
@@ -118,7 +113,9 @@ def simulate(
     agent: Annotated[str, typer.Option(help="The agent: its id, name or file.")],
     script: Annotated[str, typer.Option(help="A shipped script's name, or a JSON file.")],
     codec: Annotated[str, typer.Option(help="The line's codec: PCMU or PCMA.")] = "PCMU",
-    out: Annotated[Path, typer.Option(help="Where the recording and the picture go.")] = Path("simulate-out"),
+    out: Annotated[Path, typer.Option(help="Folder of the runs: each in one of its own.")] = Path(
+        "simulate-out"
+    ),
     speech_url: Annotated[str | None, typer.Option(help="A speech server of your own, http://…")] = None,
     speech_key: Annotated[
         str | None, typer.Option(envvar="SESAME_API_KEY", show_envvar=True, help="Its key, if it wants one.")
@@ -132,7 +129,11 @@ def simulate(
     agents_dir: _AgentsDir = None,
     lenient_latency: _Lenient = False,
 ) -> None:
-    """Let a scripted caller talk with one of your agents, through the whole system."""
+    """Let a scripted caller talk with one of your agents, through the whole system.
+
+    The agent has what `serve` would give it: language model, tools, secrets, hearing. Voice and carrier are
+    stand-ins.
+    """
     console = _console()
     _told(lambda: need("local", "a spoken call"))
     agents_dir = _agents_dir(agents_dir)
@@ -145,24 +146,27 @@ def simulate(
     if speech_url is not None:
         speech_url = _http_url(speech_url)
 
-    async def call() -> int:
-        config = StackConfig(
-            run_dir=out / "run",
-            agents_dir=agents_dir,
-            speech_url=speech_url,
-            speech_key=speech_key if speech_url else None,
-        )
-        console.print("Starting the speech server, the Telnyx stand-in and the backend …")
-        async with Stack(config) as stack:
-            evidence = await _call(stack, found, steps, codec, ConversationView(console), outbound, given)
-        report = judge(evidence, _expected(steps))
-        console.print()
-        print_report(console, report)
-        files = write_outcome(evidence, report, out, "call", f"{found.name} · {Path(script).stem}")
-        console.print(f"\n{files[0]} and .png, .txt, .json")
-        return 1 if report.broken(lenient_latency=lenient_latency) else 0
+    from backend.evals.foretold import foretold  # it takes a while, which who asks for help need not wait for
+    from backend.simulated_settings import simulated_settings
 
-    raise typer.Exit(_run(console, call()))
+    settings = _settings()
+    secrets = load_agent_secrets(settings)
+    asked = Simulation(
+        agent=found,
+        script=steps,
+        title=f"{found.name} · {Path(script).stem}",
+        out=out,
+        agents_dir=agents_dir,
+        codec=codec,
+        outbound=outbound,
+        variables=given,
+        speech_url=speech_url,
+        speech_key=speech_key,
+        settings=simulated_settings(settings, secrets),
+        foretold=tuple(foretold(found, settings, secrets, webhooks=settings.webhook_actions)),
+        lenient_latency=lenient_latency,
+    )
+    raise typer.Exit(_run(console, run_simulation(console, asked)))
 
 
 @app.command()
@@ -383,33 +387,6 @@ class _AgentsOf:
 
 def _slug(name: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
-
-
-def _call(
-    stack: Stack,
-    agent: Agent,
-    script: dict[str, Any],
-    codec: str,
-    listener: ConversationView,
-    outbound: bool,
-    variables: dict[str, str],
-) -> Coroutine[Any, Any, Evidence]:
-    if agent.phone_numbers and not outbound:
-        return run_inbound(
-            stack, to=agent.phone_numbers[0], from_number=_ANYBODY, script=script, codec=codec,
-            listener=listener,
-        )  # fmt: skip
-    return run_outbound(
-        stack, agent_id=agent.id, to=_ANYBODY_ELSE, variables=variables, script=script, codec=codec,
-        listener=listener,
-    )  # fmt: skip
-
-
-def _expected(script: dict[str, Any]) -> Expected:
-    """A script tells little: so many interruptions, and answers if the caller says anything."""
-    steps = script.get("steps", [])
-    interruptions = sum("interrupt_after_ms" in step for step in steps)
-    return Expected(interruptions=interruptions, answers=any("say" in step for step in steps))
 
 
 def _variables(given: list[str]) -> dict[str, str]:

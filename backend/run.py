@@ -7,13 +7,10 @@ import logging
 import sys
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
-
-from pydantic import SecretStr
 
 from backend.core.agent_secrets import redacted
 from backend.errors import BackendError
-from backend.settings import Settings, load_agent_secrets, load_settings
+from backend.settings import load_settings, secrets_of
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 # What they write at DEBUG are requests, headers and bodies.
@@ -50,16 +47,3 @@ class WithoutSecrets(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redacted(super().format(record), self._secrets)
-
-
-def secrets_of(settings: Settings) -> dict[str, str]:
-    """Every key the settings hold, those of agent files, and the passwords in addresses."""
-    found = load_agent_secrets(settings)
-    for name, value in settings:
-        if isinstance(value, SecretStr):
-            found[name] = value.get_secret_value()
-        elif isinstance(value, str) and "://" in value:
-            for number, url in enumerate(value.split(",")):
-                if password := urlsplit(url).password:
-                    found[f"{name}.{number}"] = unquote(password)
-    return found

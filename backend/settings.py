@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -59,6 +60,8 @@ class Settings(BaseSettings):
     agent_secrets: str = Field(
         "", description="Environment variables that agent files may name as {{secret:NAME}}, by commas."
     )
+
+    webhook_actions: bool = Field(True, description="Whether agents' webhook actions are sent.")
 
     database_url: str = Field(
         "sqlite+aiosqlite:///voice-agent.sqlite3", description="Where calls are kept (SQLAlchemy URL)."
@@ -140,6 +143,19 @@ def load_agent_secrets(settings: Settings, env_file: Path | str | None = ".env")
     file = {} if env_file is None else dotenv_values(env_file, encoding="utf-8")
     found = {name: os.environ.get(name) or file.get(name) for name in settings.agent_secrets.split(",")}
     return {name: value for name, value in found.items() if name and value}
+
+
+def secrets_of(settings: Settings) -> dict[str, str]:
+    """Every key the settings hold, those of agent files, and the passwords in addresses."""
+    found = load_agent_secrets(settings)
+    for name, value in settings:
+        if isinstance(value, SecretStr):
+            found[name] = value.get_secret_value()
+        elif isinstance(value, str) and "://" in value:
+            for number, url in enumerate(value.split(",")):
+                if password := urlsplit(url).password:
+                    found[f"{name}.{number}"] = unquote(password)
+    return found
 
 
 def secret_value(value: SecretStr | None) -> str | None:

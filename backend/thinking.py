@@ -30,6 +30,16 @@ _MAX_MODELS = 256  # agents' files change seldom; beyond it the oldest is made a
 _CLOSING_S = 2.0
 
 
+def lack_of_model(agent: Agent, openai_base_url: str, *, has_key: bool) -> str | None:
+    """Why an agent goes without its language model, and what to do; None: it does not."""
+    url = agent.llm.base_url or openai_base_url
+    if agent.llm.provider == "none" or urlsplit(url).hostname != _OPENAI:
+        return None
+    if agent.llm.api_key is None and not has_key:
+        return "it has no language model: set OPENAI_API_KEY, or OPENAI_BASE_URL to another server"
+    return None
+
+
 class Thinking:
     """The language models, tools and webhooks of a process. `aclose` it after the last call."""
 
@@ -73,12 +83,7 @@ class Thinking:
 
     def lack(self, agent: Agent) -> str | None:
         """Why the agent goes without its language model, and what to do; None: it does not."""
-        url = agent.llm.base_url or self._settings.openai_base_url
-        if agent.llm.provider == "none" or urlsplit(url).hostname != _OPENAI:
-            return None
-        if agent.llm.api_key is None and not self._key:
-            return "it has no language model: set OPENAI_API_KEY, or OPENAI_BASE_URL to another server"
-        return None
+        return lack_of_model(agent, self._settings.openai_base_url, has_key=bool(self._key))
 
     def health_now(self) -> list[LlmHealth]:
         """How every model does that some agent may ask."""

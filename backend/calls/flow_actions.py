@@ -105,9 +105,14 @@ class FlowActions:
     def _tell_webhook(self, url: str, node_id: str, variables: Mapping[str, str]) -> None:
         """Pass on what is known now; the call goes on meanwhile."""
         send, record = self._webhook, self._ledger.record
-        if send is None or self._webhooks >= _MAX_WEBHOOKS:
-            host = urlsplit(url).hostname  # the rest of an address may be a secret
-            log.error("call %s: webhook not sent: to %s", record.id, host)
+        host = urlsplit(url).hostname  # the rest of an address may be a secret
+        if send is None:
+            log.warning("call %s: webhook actions are off here: nothing is sent to %s", record.id, host)
+            return
+        if self._webhooks >= _MAX_WEBHOOKS:
+            log.error(
+                "call %s: webhook not sent to %s: %d others are under way", record.id, host, _MAX_WEBHOOKS
+            )
             return
         data = {
             "event": "node",

@@ -34,7 +34,8 @@ class KeyEntry:
         """Whether the key only ends what was acted upon. Ask once for each key, in order.
 
         `asked_for`: the call flow waits for this key now. A `#` ends the entry all the same, once: the caller
-        pressed it before they could hear what it would mean next. A `*` then does not: it seldom ends a number.
+        pressed it before they could hear what it would mean next. A `*` then does not: few press
+        it to end a number.
         """
         in_time = at_ms - self._last_ms <= KEY_GAP_MS
         self._last_ms = at_ms

@@ -32,14 +32,16 @@ from backend.core.records import Direction
 from backend.core.templates import call_variables
 from backend.errors import BackendError, ConfigError, SpeechError
 from backend.evals.chat_view import ChatView
+from backend.evals.foretold import foretold
 from backend.evals.leaping import LeapingLoop, run_leaping
 from backend.evals.memory import MEDIA_URL, MemoryCall, MemoryStore, NobodyCounts
 from backend.evals.mind import thinking_mind
 from backend.evals.sound_card import SoundCard
 from backend.evals.text_call import Mind, loop_clock, written_call, written_parts
 from backend.evals.typed import HELP, Keys, Quit, Silence, Told, Typed, Words, read_typed
+from backend.evals.warnings import warnings_told
 from backend.evals.written import WrittenActivity, WrittenAnnouncer, WrittenEars, utterance
-from backend.settings import Settings
+from backend.settings import Settings, secrets_of
 from backend.simulator.caller import KEY_GAP_MS
 from backend.simulator.orders import Plan
 from backend.simulator.ports import Surroundings
@@ -72,16 +74,15 @@ def run_chat(
     chat = _Chat(console, settings, agent, options, secrets)
     with _without_warnings():
         reason = "" if options.text else asyncio.run(_no_voice(settings, agent))
-    if options.text or reason:
-        if options.save is not None:
-            raise ConfigError(f"--save needs a voice: {reason or 'leave --text out'}")
-        if reason:
-            chat.view.told(f"In writing only: {reason}")
-        chat.view.voiced = False
-        with suppress(KeyboardInterrupt):
+    if options.save is not None and (options.text or reason):
+        raise ConfigError(f"--save needs a voice: {reason or 'leave --text out'}")
+    with suppress(KeyboardInterrupt), warnings_told(chat.view.warned, secrets_of(settings)):
+        if options.text or reason:
+            if reason:
+                chat.view.told(f"In writing only: {reason}")
+            chat.view.voiced = False
             run_leaping(chat.in_text())
-    else:
-        with suppress(KeyboardInterrupt):
+        else:
             asyncio.run(chat.aloud())
     return 0
 
@@ -248,8 +249,8 @@ class _Chat:
 
     async def _mind(self, stack: AsyncExitStack) -> Mind:
         thinking = Thinking(self._settings, self._secrets, LlmBoard(loop_clock))
-        if lack := thinking.lack(self._agent):
-            self.view.told(f"{self._agent.name}: {lack}")
+        for sentence in foretold(self._agent, self._settings, self._secrets, webhooks=False):
+            self.view.warned(sentence)
         return thinking_mind(thinking, stack, self.view.tool)
 
     async def _begin(self, call: MemoryCall) -> None:

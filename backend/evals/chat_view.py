@@ -53,6 +53,10 @@ class ChatView:
         """A word to who types."""
         self._console.print(f"[dim]{escape(text)}[/]", soft_wrap=True)
 
+    def warned(self, text: str) -> None:
+        """The agent goes without something, or a person should know."""
+        self._console.print(f"[yellow]![/] {escape(text)}", soft_wrap=True)
+
     def ended(self, call: CallRecord, given: frozenset[str]) -> None:
         """The call is over."""
         by = {"callee": "the agent", "caller": "you"}.get(

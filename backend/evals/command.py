@@ -18,14 +18,17 @@ from rich.markup import escape
 
 from backend.core.agent import Agent
 from backend.errors import BackendError, ConfigError
+from backend.evals.foretold import foretold
 from backend.evals.junit import junit
-from backend.evals.mind import mind_of, mind_settings, player_of
+from backend.evals.mind import mind_of, player_of
 from backend.evals.played_call import no_player
 from backend.evals.results import Attempt, SuiteResult, all_passed
 from backend.evals.runner import Job, Run
 from backend.evals.suite import Case, Mode, Suite, SuiteError, load_suite
 from backend.evals.text_call import no_mind
-from backend.settings import Settings
+from backend.evals.warnings import warnings_told
+from backend.settings import Settings, secrets_of
+from backend.simulated_settings import simulated_settings
 
 INTERRUPTED = 130
 _NAMED = 20
@@ -53,20 +56,25 @@ def run_eval(
 ) -> int:
     """Run everything chosen. → exit status: 0 when all passed, 1 when not, 130 when interrupted.
 
-    `load`: settings and agents' secrets, asked for only where an agent thinks by a language model or uses
-    tools, or a caller is played by one. Raises ConfigError for suites that cannot be used, and when nothing
-    is left to run.
+    `load`: settings and agents' secrets, asked for only in audio and where an agent thinks by a language
+    model or uses tools, or a caller is played by one. Raises ConfigError for suites that cannot be used, and
+    when nothing is left to run.
     """
     jobs = choose(options, find_agent)
     _must_be_writable(options)
     count = sum(case.repeat for job in jobs for case in job.cases)
     calls, suites = _many(count, "call"), _many(len(jobs), "suite")
-    run = Run(jobs, options.mode, _Teller(console))
+    teller = _Teller(console)
+    run = Run(jobs, options.mode, teller)
     interrupted = False
     try:
         with _stopped_by_signals():
             console.print(f"{calls} in {options.mode}, {suites}")
-            _hold(run, options, load() if any(_needs_settings(job) for job in jobs) else None)
+            needed = options.mode == "audio" or any(_needs_settings(job) for job in jobs)
+            loaded = load() if needed else None
+            if loaded is not None:
+                _foretell(jobs, *loaded, teller)
+            _hold(run, options, loaded, teller)
     except (KeyboardInterrupt, asyncio.CancelledError):
         interrupted = True
     try:
@@ -174,17 +182,27 @@ def _fits(suite: Suite, case: Case, options: EvalOptions) -> bool:
     return not options.words or any(word.casefold() in name for word in options.words)
 
 
-def _hold(run: Run, options: EvalOptions, settings: tuple[Settings, Mapping[str, str]] | None) -> None:
-    open_player = no_player if settings is None else player_of(*settings)
+def _foretell(jobs: Sequence[Job], settings: Settings, secrets: Mapping[str, str], teller: _Teller) -> None:
+    for agent in {job.agent.id: job.agent for job in jobs}.values():
+        for sentence in foretold(agent, settings, secrets, webhooks=False):
+            teller.warn(sentence)
+
+
+def _hold(
+    run: Run, options: EvalOptions, loaded: tuple[Settings, Mapping[str, str]] | None, teller: _Teller
+) -> None:
+    open_player = no_player if loaded is None else player_of(*loaded)
     if options.mode == "text":
-        run.in_text(no_mind if settings is None else mind_of(*settings), open_player)
+        with warnings_told(teller.warned, {} if loaded is None else secrets_of(loaded[0])):
+            run.in_text(no_mind if loaded is None else mind_of(*loaded), open_player)
         return
-    further = {} if settings is None else mind_settings(*settings)
+    further = {} if loaded is None else simulated_settings(*loaded)
     with _run_dir(options) as run_dir:
         try:
             work = run.in_audio(
-                run_dir, options.agents_dir, open_player, at_once=options.at_once, settings=further
-            )
+                run_dir, options.agents_dir, open_player, at_once=options.at_once,
+                settings={**further, "WEBHOOK_ACTIONS": "false"}, warned=teller.warn,
+            )  # fmt: skip
             asyncio.run(work)
         except BaseExceptionGroup as group:
             raise _first(group) from group
@@ -228,6 +246,15 @@ class _Teller:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._file = ""
+        self._warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        """Say it now."""
+        self._console.print(f"[yellow]![/] {escape(message)}", soft_wrap=True)
+
+    def warned(self, message: str) -> None:
+        """Say it of the call under way, once that is judged."""
+        self._warnings.append(message)
 
     def __call__(self, job: Job, case: Case, attempt: Attempt) -> None:
         if job.file != self._file:
@@ -243,6 +270,9 @@ class _Teller:
         self._console.print(f"{mark} {escape(case.id)}{number}{length}")
         for line in attempt.complaints:
             self._console.print(f"    [red]{escape(line)}[/]", soft_wrap=True)
+        for message in self._warnings:
+            self._console.print(f"    [yellow]![/] {escape(message)}", soft_wrap=True)
+        self._warnings.clear()
 
 
 def _conclude(console: Console, results: Sequence[SuiteResult]) -> None:

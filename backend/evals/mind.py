@@ -74,14 +74,3 @@ def player_of(settings: Settings, secrets: Mapping[str, str]) -> OpenPlayer:
         return model
 
     return open_player
-
-
-def mind_settings(settings: Settings, secrets: Mapping[str, str]) -> dict[str, str]:
-    """The same as settings of a backend process of its own."""
-    key = secret_value(settings.openai_api_key)
-    return {
-        **secrets,
-        "AGENT_SECRETS": settings.agent_secrets,
-        "OPENAI_BASE_URL": settings.openai_base_url,
-        **({} if key is None else {"OPENAI_API_KEY": key}),
-    }

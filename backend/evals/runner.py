@@ -96,9 +96,12 @@ class Run:
         *,
         at_once: int,
         settings: Mapping[str, str],
+        warned: Callable[[str], None],
     ) -> None:
         """Every case through the real processes, `at_once` calls side by side. `open_player`: as `in_text`.
-        `settings`: the backend's own, beyond those it needs. Raises StackError."""
+        `settings`: the backend's own, beyond those it needs; `warned`: told of its warnings. Raises
+        StackError."""
+        agent_ids = {running.job.agent.id for running in self._running}
         places, dialling = asyncio.Semaphore(at_once), asyncio.Lock()
         config = StackConfig(run_dir=run_dir, agents_dir=agents_dir, settings=settings)
         async with Stack(config) as stack:
@@ -116,11 +119,17 @@ class Run:
                         attempt = self._judged(case, number, evidence, time.monotonic() - began_s)
                     self._keep(running, case, attempt)
 
+            async def tell_warnings() -> None:
+                for message in await stack.warnings(agent_ids):
+                    warned(message)
+
+            await tell_warnings()
             async with asyncio.TaskGroup() as tasks:
                 for running in self._running:
                     for case in running.job.cases:
                         for number in range(1, case.repeat + 1):
                             tasks.create_task(hold(running, case, number), name=f"{case.id} {number}")
+            await tell_warnings()
 
     def _judged(self, case: Case, number: int, evidence: Evidence, took_s: float) -> Attempt:
         try:

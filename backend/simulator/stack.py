@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import IO, Any, Self
 import httpx
 
 from backend.errors import BackendError
+from backend.simulator.backend_log import about, warnings_in
 
 # What a program needs of its surroundings; every setting of ours and every proxy stays outside.
 _INHERITED = (
@@ -43,7 +44,7 @@ class StackError(BackendError):
 @dataclass(frozen=True, slots=True)
 class StackConfig:
     """Where things are. `speech_url`: a speech server that already runs, instead of one of our own.
-    `settings`: further ones of the backend, which win."""
+    `settings`: further ones of the backend; which win: none by which it could reach the world."""
 
     run_dir: Path
     agents_dir: Path
@@ -72,6 +73,7 @@ class Stack:
         self.config = config
         self.api_key = secrets.token_urlsafe(24)
         self._children: list[_Child] = []
+        self._warned: set[str] = set()
         self._exit = AsyncExitStack()
         speech_port, carrier_port, backend_port = _free_ports(3)
         self.speech_url = (config.speech_url or f"http://127.0.0.1:{speech_port}").rstrip("/")
@@ -104,6 +106,20 @@ class Stack:
     def backend(self) -> httpx.AsyncClient:
         """The backend's API, with its key."""
         return self._backend
+
+    async def warnings(self, agent_ids: Collection[str]) -> list[str]:
+        """What the backend warned of since this was last asked, but for what concerns other agents alone."""
+        log_path = next((child.log_path for child in self._children if child.name == "backend"), None)
+        if log_path is None:
+            return []
+        found = warnings_in(log_path.read_text(encoding="utf-8", errors="replace"))
+        new = [message for message in found if message not in self._warned]
+        self._warned.update(new)
+        if not new:
+            return []
+        reply = await self._backend.get("/api/v1/agents")
+        known = [str(agent["id"]) for agent in reply.json().get("agents", [])]
+        return about(new, agent_ids, known)
 
     async def watch(self) -> None:
         """Returns only when none is left. Raises StackError once a process ended by itself."""

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from backend.run import WithoutSecrets, secrets_of
-from backend.settings import load_settings
+from backend.run import WithoutSecrets
+from backend.settings import load_settings, secrets_of
 
 
 def test_every_key_and_password_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -259,12 +259,14 @@ async def test_simulate_writes_what_is_left_of_a_call(tmp_path: Path) -> None:
     assert run.returncode == 0, out + err
     assert "I would like to talk to a real person, please." in out
     assert "transferred to +15550100099" in out
-    with wave.open(str(tmp_path / "call.wav")) as recording:
+    latest = tmp_path / "latest"
+    with wave.open(str(latest / "call.wav")) as recording:
         assert (recording.getnchannels(), recording.getframerate()) == (2, 8_000)
         assert recording.getnframes() > 5 * 8_000
-    assert (tmp_path / "call.png").read_bytes().startswith(b"\x89PNG")
-    assert "→ human" in (tmp_path / "call.txt").read_text(encoding="utf-8")
-    assert processes_in(tmp_path / "run") == []
+    assert (latest / "call.png").read_bytes().startswith(b"\x89PNG")
+    assert "→ human" in (latest / "call.txt").read_text(encoding="utf-8")
+    assert f"{latest.resolve()}/call.wav" in out
+    assert processes_in(latest.resolve() / "run") == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
