@@ -95,11 +95,11 @@ def test_a_folder_asked_for_comes_before_the_settings_one(
     assert run("agents", "check", AGENTS).exit_code == 0
 
 
-def test_the_demo_calls_the_agents_that_are_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AGENTS_DIR", str(tmp_path / "mine"))
-    monkeypatch.chdir(tmp_path)
-    assert "agents is not a folder" in told(run("demo"))
-    assert "AGENTS_DIR is not asked" in " ".join(run("demo", "--help").output.replace("│", "").split())
+def test_the_demo_calls_the_shipped_agents_unless_told_otherwise(tmp_path: Path) -> None:
+    help_text = " ".join(run("demo", "--help").output.replace("│", "").split())
+    assert "[default: (the shipped ones)]" in help_text
+    nowhere = tmp_path / "nowhere"
+    assert f"{nowhere} is not a folder" in told(run("demo", "--agents-dir", nowhere))
 
 
 def test_an_unknown_agent_is_answered_with_the_known_ones() -> None:
