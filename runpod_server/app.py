@@ -17,6 +17,7 @@ from runpod_server.api.audio_store import AudioStore
 from runpod_server.api.connections import Connections
 from runpod_server.api.metrics import Metrics
 from runpod_server.api.patience import SEND_DEADLINE_S
+from runpod_server.api.speakers import bound_speakers, unbound_notice
 from runpod_server.api.utterance import Service
 from runpod_server.engine.csm import chunked_engine, csm_engine
 from runpod_server.engine.csm_here import why_not_csm
@@ -192,5 +193,9 @@ def _announce(settings: Settings, engine: Engine, listener: socket.socket) -> No
     log.info("speech server on http://%s:%d, engine %s; Ctrl-C stops it", host, port, engine.name)
     if engine.notice:
         log.warning(engine.notice)
+    if engine.uses_references and (bound := bound_speakers(engine)):
+        log.info("speakers: %s", ", ".join(f"{speaker} {name}" for speaker, name in bound.items()))
+    if unbound := unbound_notice(engine):
+        log.warning(unbound)
     if settings.api_key is None and not host.startswith("127."):
         log.warning("SESAME_API_KEY is not set: anyone who reaches port %d can use this server", port)

@@ -26,8 +26,8 @@ from runpod_server.bench.table import as_table
 from runpod_server.errors import BenchError, ClientError, EngineUnavailable, ServerError, StartError
 from runpod_server.extras import install_command, is_installed
 from runpod_server.settings import Settings, Surroundings, load_settings
-from runpod_server.voices import shipped
-from runpod_server.voices.store import VoiceStore
+from runpod_server.voices.shipped import install, open_voices
+from runpod_server.voices.store import SPEAKERS, VoiceStore
 
 _INTERRUPTED = 130
 
@@ -122,22 +122,28 @@ def doctor_command(
 
 @voices.command("list")
 def list_voices(folder: Folder = None) -> None:
-    """Every voice: the speaker it is bound to, its name and length, and what it is."""
+    """Every voice a server would have: its speaker, name and length, whose it is, and what it is."""
     with _failing():
-        store = _store(folder, must_exist=True)
+        store = _as_a_server_has_them(folder)
     for voice in sorted(store.all(), key=lambda voice: (voice.speaker_id is None, voice.speaker_id)):
         speaker = "-" if voice.speaker_id is None else voice.speaker_id
-        typer.echo(f"{speaker}  {voice.name:16} {voice.duration_ms / 1000:4.1f} s  {voice.description}")
+        origin = "shipped" if voice.shipped else "yours"
+        typer.echo(
+            f"{speaker}  {voice.name:16} {voice.duration_ms / 1000:4.1f} s  {origin:7}  {voice.description}"
+        )
+    bound = {voice.speaker_id for voice in store.all()}
+    if bare := [str(speaker) for speaker in SPEAKERS if speaker not in bound]:
+        typer.echo(f"no voice is bound to speaker {', '.join(bare)}", err=True)
     for problem in store.problems:
         typer.echo(f"left out: {problem}", err=True)
 
 
 @voices.command("install")
 def install_voices(folder: Folder = None) -> None:
-    """Put the shipped voices into the folder; names and speakers that are taken stay as they are."""
+    """Copy the shipped voices into the folder; names and speakers that are taken stay as they are."""
     with _failing():
         store = _store(folder)
-        installed, left_out = shipped.install(store)
+        installed, left_out = install(store)
     typer.echo(f"{store.folder}: {', '.join(installed) or 'nothing'} installed")
     for why in left_out:
         typer.echo(f"left out: {why}", err=True)
@@ -172,12 +178,24 @@ def remove_voice(name: Annotated[str, typer.Argument()], folder: Folder = None) 
 
 def _store(folder: Path | None, *, must_exist: bool = False) -> VoiceStore:
     """Raises StartError when no folder is named, there is none, or it cannot be used."""
-    folder = folder or load_settings().voices_dir
+    folder = folder or _folder_of_settings()
     if folder is None:
         raise StartError("name the folder of voices with --dir or VOICES_DIR")
     if must_exist and not folder.is_dir():
         raise StartError(f"there is no folder {folder}: `sesame-server voices install` makes it")
     return VoiceStore.open(folder)
+
+
+def _as_a_server_has_them(folder: Path | None) -> VoiceStore:
+    """Makes no folder. Raises StartError."""
+    voices_dir = folder or load_settings().voices_dir
+    there = voices_dir == "none" or (voices_dir is not None and voices_dir.exists())
+    return open_voices(voices_dir if there else None)
+
+
+def _folder_of_settings() -> Path | None:
+    voices_dir = load_settings().voices_dir
+    return None if voices_dir == "none" else voices_dir
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from runpod_server.errors import StartError
 from runpod_server.extras import install_command
 from runpod_server.machine import Access, Machine, Torch, examine
 from runpod_server.settings import Settings, Surroundings
-from runpod_server.voices.store import VoiceStore
+from runpod_server.voices.shipped import open_voices
+from runpod_server.voices.store import SPEAKERS
 
 State = Literal["ok", "warn", "fail"]
 
@@ -311,32 +312,34 @@ def address_check(settings: Settings, around: Surroundings) -> Check:
     return Check("address", "ok", f"{found}; SESAME_API_KEY is set")
 
 
-def voices_check(folder: Path | None, need: Need) -> list[Check]:
-    """Are there voices, or can the folder with the shipped ones be made?"""
-    if folder is None:
+def voices_check(folder: Path | Literal["none"] | None, need: Need) -> list[Check]:
+    """Has every speaker a voice, and can the folder of the user's own be made?"""
+    if folder == "none":
         if need.lacking == "ok":
             return []
-        bare = "VOICES_DIR is empty: every utterance sounds like somebody else"
-        return [
-            Check("voices", "warn", bare, "VOICES_DIR=voices, a new folder, begins with the shipped ones")
-        ]
-    if folder.is_dir():
+        bare = "VOICES_DIR=none: every answer sounds like a different person"
+        return [Check("voices", "warn", bare, "leave VOICES_DIR empty for the voices that come with it")]
+    if folder is None or folder.is_dir():
         return [_voices_in(folder)]
     above = next(path for path in folder.absolute().parents if path.exists())
     if folder.exists() or not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         found = f"VOICES_DIR={folder} is no folder, and cannot be made one"
         return [Check("voices", "fail", found, "name a folder that can be made, or leave VOICES_DIR empty")]
-    return [Check("voices", "ok", f"{folder} is made at the start, with the shipped voices in it")]
+    return [
+        Check("voices", "ok", f"{folder} is made at the start; until it has voices, the shipped ones speak")
+    ]
 
 
-def _voices_in(folder: Path) -> Check:
-    store = VoiceStore.open(folder)
-    names = ", ".join(voice.name for voice in store.all()) or "none: speakers are prompted bare"
+def _voices_in(folder: Path | None) -> Check:
+    store = open_voices(folder)
+    bound = {voice.speaker_id: voice.name for voice in store.all() if voice.speaker_id is not None}
+    found = ", ".join(f"{speaker} {bound[speaker]}" for speaker in sorted(bound))
+    found = f"{folder or 'as shipped'}: {found}"
+    if bare := [str(speaker) for speaker in SPEAKERS if speaker not in bound]:
+        found += f"; no voice for speaker {', '.join(bare)}"
     if store.problems:
-        return Check(
-            "voices", "warn", f"{folder}: {names}; left out: {'; '.join(store.problems)}", "mend them"
-        )
-    return Check("voices", "ok", f"{folder}: {names}")
+        return Check("voices", "warn", f"{found}; left out: {'; '.join(store.problems)}", "mend them")
+    return Check("voices", "warn" if bare else "ok", found, "install this program anew" if bare else "")
 
 
 def engine_check(settings: Settings, machine: Machine) -> Check:

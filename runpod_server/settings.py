@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     max_connections: int = Field(1000, ge=1)
     max_connections_per_client: int = Field(500, ge=1)
     chunk_samples: int = Field(4800, ge=480, le=24_000)
-    voices_dir: Path | None = None
+    voices_dir: Literal["none"] | Path | None = None
     sesame_api_key: SecretStr | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -39,6 +39,11 @@ class Settings(BaseSettings):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("voices_dir", mode="before")
+    @classmethod
+    def _no_voices(cls, value: object) -> object:
+        return "none" if isinstance(value, str) and value.strip().lower() == "none" else value
 
     @property
     def api_key(self) -> str | None:

@@ -5,7 +5,7 @@
 #   SESAME_VOLUME   what outlives the pod                                         /workspace
 #   SESAME_HOME     the server's folder; a .env in it is read                     $SESAME_VOLUME/sesame
 #   HF_HOME         where the model's weights are kept                            $SESAME_VOLUME/hf
-#   VOICES_DIR      the voices; a new folder begins with the shipped ones         $SESAME_HOME/voices
+#   VOICES_DIR      your voices, over the shipped ones; none: no voice at all     $SESAME_HOME/voices
 #   SESAME_VENV     virtual environment                                           $SESAME_HOME/venv-<python version>
 #   SESAME_INSTALL  auto: install what is missing or outdated; never: all is there    auto
 #   SESAME_USER     user to go on as when started as root                         none: stay root
@@ -53,7 +53,7 @@ choose_folders() {
   export HOST=${HOST:-0.0.0.0} PORT=${PORT:-8000} PYTHONUNBUFFERED=1
 }
 
-# So that every speaker sounds the same on every call. VOICES_DIR= in the environment, or set in .env, is left alone.
+# So that voices of one's own outlive the pod. VOICES_DIR in the environment, or set in .env, is left alone.
 choose_voices() {
   if [[ -z ${VOICES_DIR+set} ]] && ! grep -qsE '^ *(export +)?VOICES_DIR=' .env; then
     export VOICES_DIR=$SESAME_HOME/voices

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import APIRouter, Request
 
 from runpod_server.api.guard import key_is_right
+from runpod_server.api.speakers import bound_speakers, unbound_notice, unbound_speakers
 from runpod_server.api.utterance import Service
 from runpod_server.audio import SAMPLE_RATE_HZ
 
@@ -50,9 +51,11 @@ def health_report(service: Service) -> dict[str, object]:
             "capacity": status.capacity,
         },
         "queue": {"waiting": status.waiting, "capacity": status.max_waiting},
+        "speakers": {str(speaker): name for speaker, name in bound_speakers(engine).items()},
+        "unbound_speakers": unbound_speakers(engine),
         "watermark": None,
         "version": package_version(),
     }
-    if engine.notice:
-        report["notice"] = engine.notice
+    if notices := [each for each in (engine.notice, unbound_notice(engine)) if each]:
+        report["notice"] = " ".join(notices)
     return report

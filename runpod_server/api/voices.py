@@ -75,6 +75,7 @@ def _report(voice: ReferenceVoice) -> dict[str, object]:
         "description": voice.description,
         "transcript": voice.transcript,
         "duration_ms": voice.duration_ms,
+        "shipped": voice.shipped,
     }
 
 

@@ -15,6 +15,8 @@ from runpod_server.engine.csm_source import CsmSource
 from runpod_server.errors import BenchError
 from runpod_server.extras import install_command
 from runpod_server.settings import Settings
+from runpod_server.voices.shipped import open_voices
+from runpod_server.voices.store import VoiceStore
 
 if TYPE_CHECKING:
     from runpod_server.bench.subject import Subject
@@ -55,8 +57,13 @@ def bench_model(plan: Plan, model: Model, settings: Settings, report: Report, te
     with tempfile.TemporaryDirectory(prefix="sesame-bench-") as folder:
         if model.weights == "random" and plan.voice_s:
             keep_noise(Path(folder), plan.voice_s)
-        voices_dir = settings.voices_dir if model.weights == "real" else Path(folder)
-        run(plan, InProcess(plan, subject, voices_dir, report, tell), report)
+
+        def voices() -> VoiceStore:
+            if model.weights == "random":
+                return VoiceStore.open(Path(folder))
+            return open_voices(settings.voices_dir if plan.voice_s else "none")
+
+        run(plan, InProcess(plan, subject, voices, report, tell), report)
 
 
 def bench_server(plan: Plan, url: str, api_key: str | None, report: Report, tell: Tell) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runpod_server.bench import meters
@@ -34,9 +34,9 @@ class InProcess:
     """See run.Levels."""
 
     def __init__(
-        self, plan: Plan, subject: Subject, voices_dir: Path | None, report: Report, tell: Tell
+        self, plan: Plan, subject: Subject, voices: Callable[[], VoiceStore], report: Report, tell: Tell
     ) -> None:
-        self._plan, self._subject, self._voices_dir = plan, subject, voices_dir
+        self._plan, self._subject, self._voices = plan, subject, voices
         self._report, self._tell = report, tell
         self._is_random = subject.loaded.source == "random"
         self._chars_per_token = _CHARS_PER_TOKEN if self._is_random else 1
@@ -79,7 +79,7 @@ class InProcess:
 
     async def _with_engine(self, level: Level, loads: tuple[Load, ...]) -> None:
         forced = longest_frames(self._plan.utterance_ms) if self._is_random else None
-        voices = VoiceStore.open(self._voices_dir)  # its own: an engine stays known to its store
+        voices = self._voices()  # its own: an engine stays known to its store
         engine, stages = self._subject.engine(
             level.streams, queue=_QUEUE, references=voices, forced_frames=forced
         )

@@ -1,6 +1,7 @@
 """The named voices of one folder: `NAME.wav`, and `NAME.json` beside it, which makes it a voice.
 
-Blocking, and safe to use from several threads. Knows nothing of models or of who asks.
+The voices that come with this program may lie beneath them: those of the folder win. Blocking, and safe to
+use from several threads. Knows nothing of models or of who asks.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -49,6 +50,7 @@ class ReferenceVoice:
     duration_ms: int
     digest: str  # changes with recording, transcript and speaker: what is made from them can be kept by it
     path: Path
+    shipped: bool = False  # it comes with this program, and lies in no folder of its user's
 
     @property
     def prompt_speaker(self) -> int:
@@ -64,22 +66,28 @@ class ReferenceVoice:
 
 
 class VoiceStore:
-    """The voices of `folder`; None, or an empty one: there are none, and every speaker is prompted bare."""
+    """The voices of `folder` (None: of none), and those `shipped` beneath them.
 
-    def __init__(self, folder: Path | None = None) -> None:
+    A shipped voice whose name is taken in the folder is hidden; one whose speaker is taken keeps its name.
+    Without either, every speaker is prompted bare.
+    """
+
+    def __init__(self, folder: Path | None = None, shipped: Iterable[ReferenceVoice] = ()) -> None:
         self.folder = folder
+        self._shipped = tuple(replace(voice, shipped=True) for voice in shipped)
         self.problems: tuple[str, ...] = ()  # files that are no usable voice, and why
         self._lock = threading.Lock()
-        self._voices: dict[str, ReferenceVoice] = {}
+        self._voices: dict[str, ReferenceVoice] = {}  # of the folder
+        self._known = laid_over({}, self._shipped)
         self._when_deleted: list[Callable[[ReferenceVoice], None]] = []
 
     @classmethod
-    def open(cls, folder: Path | None) -> VoiceStore:
+    def open(cls, folder: Path | None, shipped: Iterable[ReferenceVoice] = ()) -> VoiceStore:
         """Read every voice of `folder`, making it if need be. A broken voice is left out, and said so.
 
         Raises EngineUnavailable when the folder cannot be made or read.
         """
-        store = cls(folder)
+        store = cls(folder, shipped)
         if folder is None:
             return store
         try:
@@ -100,22 +108,23 @@ class VoiceStore:
         for problem in problems:
             log.warning("a voice is left out: %s", problem)
         store.problems = tuple(problems)
+        store._known = laid_over(store._voices, store._shipped)
         return store
 
     def all(self) -> tuple[ReferenceVoice, ...]:
         """Every voice, by name."""
         with self._lock:
-            return tuple(self._voices[name] for name in sorted(self._voices))
+            return tuple(self._known[name] for name in sorted(self._known))
 
     def by_name(self, name: str) -> ReferenceVoice | None:
         """The voice of that name."""
         with self._lock:
-            return self._voices.get(name)
+            return self._known.get(name)
 
     def by_speaker(self, speaker_id: int) -> ReferenceVoice | None:
         """The voice bound to that speaker; None: the speaker is prompted bare."""
         with self._lock:
-            return next((each for each in self._voices.values() if each.speaker_id == speaker_id), None)
+            return next((each for each in self._known.values() if each.speaker_id == speaker_id), None)
 
     def asked_for(self, voice: str | None, speaker_id: int) -> ReferenceVoice | None:
         """The voice a request asks for: by name, else the speaker's own; None: none is bound to the speaker.
@@ -131,7 +140,7 @@ class VoiceStore:
         return found
 
     def when_deleted(self, told: Callable[[ReferenceVoice], None]) -> None:
-        """`told` is called after a voice was deleted, in that thread: what was made of it can go too."""
+        """`told` is called after a voice was deleted or hidden, in that thread: what was made of it goes."""
         self._when_deleted.append(told)
 
     def put(
@@ -161,13 +170,23 @@ class VoiceStore:
                     f"voice {name!r} cannot be written to VOICES_DIR={folder}: {error}"
                 ) from error
             self._voices[name] = voice
+            hidden = self._changed()
+        self._tell(hidden)
         return voice
 
     def delete(self, name: str) -> None:
-        """Forget a voice and remove its files. Raises VoiceNotFound, VoicesUnavailable."""
-        folder = self._writable()
+        """Forget a voice of the folder and remove its files; a shipped one that it hid is there again.
+
+        Raises VoiceNotFound, VoiceConflict (it is shipped), VoicesUnavailable.
+        """
         with self._lock:
             voice = self._voices.get(name)
+            if voice is None and name in self._known:
+                raise VoiceConflict(
+                    f"voice {name!r} comes with this program and is not removed: bind its speaker to a "
+                    "voice of your own, which wins; VOICES_DIR=none leaves out all that come with it"
+                )
+            folder = self._writable()
             if voice is None:
                 raise VoiceNotFound(f"there is no voice {name!r}; GET /voices lists them")
             try:
@@ -178,8 +197,19 @@ class VoiceStore:
                 raise VoicesUnavailable(
                     f"voice {name!r} cannot be removed from VOICES_DIR={folder}: {error}"
                 ) from error
-        for told in self._when_deleted:
-            told(voice)
+            gone = self._changed()
+        self._tell(gone)
+
+    def _changed(self) -> list[ReferenceVoice]:
+        """Lay the voices over each other anew, under the lock: those that nobody can ask for any more."""
+        before, self._known = self._known, laid_over(self._voices, self._shipped)
+        left = {voice.digest for voice in self._known.values()}
+        return [voice for voice in before.values() if voice.digest not in left]
+
+    def _tell(self, gone: Iterable[ReferenceVoice]) -> None:
+        for voice in gone:
+            for told in self._when_deleted:
+                told(voice)
 
     def _add(self, voice: ReferenceVoice) -> None:
         with self._lock:
@@ -201,9 +231,25 @@ class VoiceStore:
     def _writable(self) -> Path:
         if self.folder is None:
             raise VoicesUnavailable(
-                "this server keeps no voices: set VOICES_DIR to a folder that it may write, and restart it"
+                "this server keeps no voices of yours: set VOICES_DIR to a folder that it may write, and "
+                "restart it"
             )
         return self.folder
+
+
+def laid_over(
+    own: Mapping[str, ReferenceVoice], shipped: Iterable[ReferenceVoice]
+) -> dict[str, ReferenceVoice]:
+    """`own` and the shipped voices beneath: one name, and one speaker, is one voice's, and `own` win."""
+    taken = {voice.speaker_id for voice in own.values()}
+    beneath = (_unbound(voice) if voice.speaker_id in taken else voice for voice in shipped)
+    return {voice.name: voice for voice in beneath} | dict(own)
+
+
+def _unbound(voice: ReferenceVoice) -> ReferenceVoice:
+    """The same voice, to be had by its name only. It is prompted with another digit: another digest."""
+    digest = hashlib.sha256(f"{voice.digest} unbound".encode()).hexdigest()
+    return replace(voice, speaker_id=None, digest=digest)
 
 
 def _read_voice(path: Path) -> ReferenceVoice:

@@ -88,7 +88,7 @@ async def test_a_taken_port_is_one_sentence_and_a_failure() -> None:
 @pytest.mark.parametrize(
     "environment, sentence",
     [
-        ({"VOICES_DIR": "/dev/null/voices"}, "VOICES_DIR=/dev/null/voices cannot be made"),
+        ({"VOICES_DIR": "/dev/null/voices"}, "VOICES_DIR=/dev/null/voices cannot be used"),
         ({"PORT": "x"}, "PORT='x'"),
         pytest.param(
             {"ENGINE": "csm", "CSM_MODEL": "./nothing"},
@@ -116,18 +116,26 @@ def test_voices_are_installed_listed_added_and_removed(
         result = CliRunner().invoke(cli, ["voices", *arguments])
         return result.exit_code, result.stdout, result.stderr
 
-    assert "`sesame-server voices install` makes it" in run("list")[2]
-    assert run("install")[:2] == (0, f"{tmp_path}/voices: alder, juniper, linden, rowan installed\n")
-    again = run("install")
-    assert again[:2] == (0, f"{tmp_path}/voices: nothing installed\n") and again[2].count("left out:") == 4
+    lines = run("list")[1].splitlines()
+    assert len(lines) == 10 and lines[6].split()[:5] == ["6", "laurel", "9.7", "s", "shipped"]
+    assert not (tmp_path / "voices").exists()
+    assert "`sesame-server voices install` makes it" in run("remove", "alder")[2]
     added = run("add", "mara", "mine.wav", "--transcript", "Hello there.", "--speaker", "7")
     assert added == (0, f"{tmp_path}/voices/mara.wav: 3.3 s\n", "")
     code, _, why = run("add", "ole", "mine.wav", "--transcript", "Hello there.", "--speaker", "7")
     assert code == 1 and "speaker 7 is bound to voice 'mara' already" in why
     assert "nothing.wav cannot be read" in run("add", "ole", "nothing.wav", "--transcript", "Hi.")[2]
+    listed = [line.split() for line in run("list")[1].splitlines()]
+    assert listed[7][:5] == ["7", "mara", "3.3", "s", "yours"] and listed[10][:2] == ["-", "elm"]
+    installed = run("install")
+    assert installed[1].startswith(f"{tmp_path}/voices: alder, aspen, holly,")
+    assert installed[2].startswith("left out: elm: speaker 7 is bound to voice 'mara' already")
+    again = run("install")
+    assert again[:2] == (0, f"{tmp_path}/voices: nothing installed\n") and again[2].count("left out:") == 10
     assert run("remove", "alder")[:2] == (0, "alder removed\n")
     assert run("remove", "alder")[0] == 1
-    listed = [line.split()[:2] for line in run("list")[1].splitlines()]
-    assert listed == [["0", "juniper"], ["1", "rowan"], ["2", "linden"], ["7", "mara"]]
     monkeypatch.setenv("VOICES_DIR", "")
-    assert "name the folder of voices with --dir or VOICES_DIR" in run("list")[2]
+    assert len(run("list")[1].splitlines()) == 10
+    assert "name the folder of voices with --dir or VOICES_DIR" in run("install")[2]
+    monkeypatch.setenv("VOICES_DIR", "none")
+    assert "no voice is bound to speaker 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in run("list")[2]

@@ -15,7 +15,7 @@ from runpod_server.cli import cli
 from runpod_server.doctor import Check, as_json, as_table, checks, passed
 from runpod_server.machine import Gpu, Machine, Torch, Weights
 from runpod_server.settings import Settings, Surroundings
-from runpod_server.voices.shipped import SHIPPED, open_voices
+from runpod_server.voices.shipped import SHIPPED, install, open_voices
 
 GIB = 1024**3
 TOKEN = "hf_" + "a" * 34
@@ -206,13 +206,16 @@ def test_the_address(judged: Judge) -> None:
 
 
 def test_the_voices_folder(judged: Judge, tmp_path: Path) -> None:
-    assert judged(voices_dir=None)["voices"].state == "warn", "another voice on every call"
-    assert "voices" not in judged(voices_dir=None, engine="preview")
-    assert "none: speakers are prompted bare" in judged(voices_dir=tmp_path)["voices"].found
+    as_shipped = judged(voices_dir=None)["voices"]
+    assert as_shipped.state == "ok"
+    assert as_shipped.found.startswith("as shipped: 0 juniper, 1 rowan, 2 linden,")
+    assert judged(voices_dir="none")["voices"].state == "warn", "another voice in every answer"
+    assert "voices" not in judged(voices_dir="none", engine="preview")
+    assert judged(voices_dir=tmp_path)["voices"].found.startswith(f"{tmp_path}: 0 juniper,")
     new = tmp_path / "new" / "voices"
     assert judged(voices_dir=new)["voices"].state == "ok" and not new.parent.exists()
-    open_voices(new)
-    assert judged(voices_dir=new)["voices"].found.endswith("alder, juniper, linden, rowan")
+    install(open_voices(new))
+    assert judged(voices_dir=new)["voices"].found.endswith("8 holly, 9 maple")
     (new / "rowan.wav").write_bytes(b"torn")
     assert judged(voices_dir=new)["voices"].state == "warn"
     assert judged(voices_dir=new / "rowan.wav" / "more")["voices"].state == "fail"

@@ -16,6 +16,8 @@ async def test_the_exact_core_and_what_the_engine_does(server) -> None:
     assert health["streams"]["capacity"] == health["streams"]["active"] + health["streams"]["free"] == 32
     assert health["queue"] == {"waiting": 0, "capacity": 64}
     assert "PREVIEW VOICE" in health["notice"]
+    assert list(health["speakers"]) == [str(speaker) for speaker in range(10)]
+    assert (health["speakers"]["6"], health["unbound_speakers"]) == ("hazel", [])
     assert health["version"]
 
 

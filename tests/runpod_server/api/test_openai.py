@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from runpod_server import errors
+from runpod_server.api.openai import OPENAI_VOICES
 
 ASK = {"model": "tts-1", "input": "Hello, this is a test.", "voice": "alloy"}
 TYPES = {"mp3": "audio/mpeg", "opus": "audio/ogg", "flac": "audio/flac", "wav": "audio/wav"}
@@ -58,6 +59,17 @@ async def test_voices(server, voice: Any) -> None:
     assert answer.status_code == 200
 
 
+OPENAI_NAMES = "alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split()
+
+
+async def test_each_of_openais_thirteen_names_is_a_voice(server) -> None:
+    """With the default settings, of the preview engine and of CSM alike: every speaker is bound."""
+    assert sorted(OPENAI_VOICES) == OPENAI_NAMES
+    bound = (await server.health())["speakers"]
+    assert all(str(speaker) in bound for speaker in OPENAI_VOICES.values())
+    assert set(OPENAI_VOICES.values()) == set(range(10))
+
+
 async def test_speed(server) -> None:
     async def length(speed: float) -> int:
         body = {**ASK, "response_format": "pcm", "speed": speed}
@@ -96,5 +108,6 @@ async def test_models_and_voices(server) -> None:
         voices = (await http.get("/v1/audio/voices")).json()["voices"]
     assert models["object"] == "list"
     assert [model["object"] for model in models["data"]] == ["model"]
-    assert [voice["speaker_id"] for voice in voices] == list(range(10))
+    assert [voice["speaker_id"] for voice in voices[:10]] == list(range(10))
+    assert [voice["name"] for voice in voices[10:]] == sorted(voice["name"] for voice in voices[10:])
     assert voices[0]["id"] == voices[0]["name"] == "heart"
