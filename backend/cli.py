@@ -7,11 +7,13 @@ Exit status: 0 all right, 1 something did not hold or cannot be done (one senten
 from __future__ import annotations
 
 import asyncio
+import glob
 import json
 import logging
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -26,7 +28,7 @@ from backend.errors import BackendError, ConfigError
 from backend.extras import need
 from backend.init import TEMPLATES, run_init
 from backend.latency import DEFAULT_TEXT
-from backend.settings import Settings, load_agent_secrets, load_settings
+from backend.settings import Settings, load_agent_secrets, load_settings, unknown_in_env_file
 from backend.simulator.demo import run_demo
 from backend.simulator.sample_scripts import read_script
 from backend.simulator.session import Simulation, run_simulation
@@ -41,6 +43,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 agents_app = typer.Typer(help="Agent files.", no_args_is_help=True)
 app.add_typer(agents_app, name="agents")
@@ -247,7 +250,7 @@ def evaluate(
     known = _AgentsOf(agents_dir)
 
     def load() -> tuple[Settings, dict[str, str]]:
-        settings = load_settings()
+        settings = _settings()
         return settings, load_agent_secrets(settings)
 
     raise typer.Exit(_told(lambda: run_eval(_console(), options, known.find, load)))
@@ -257,13 +260,18 @@ def evaluate(
 def check_agents(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Folder of the agent files.", show_default="AGENTS_DIR, else agents"),
+        typer.Argument(
+            metavar="[FOLDER|FILE]",
+            help="Folder of the agent files, or one of them.",
+            show_default="AGENTS_DIR, else agents",
+        ),
     ] = None,
     agents_dir: _AgentsDir = None,
 ) -> None:
     """Check agent files: every mistake with its file, field and reason."""
     console = _console()
-    files = AgentFiles(_agents_dir(folder or agents_dir))
+    path = _agents_dir(folder or agents_dir)
+    files = AgentFiles(path.parent, pattern=glob.escape(path.name)) if path.is_file() else AgentFiles(path)
     try:
         with _unlogged("backend.storage.agent_files"):  # told below instead
             files.load()
@@ -284,7 +292,7 @@ def check_agents(
 @prompts_app.command("list")
 def list_prompts() -> None:
     """What is prepared: seconds, text and voice."""
-    console, store = _console(), _prompts(_settings())
+    console, store = _console(), _prompts_there()
     found = sorted(store.prompts(), key=lambda item: (item[1].voice, item[1].maker, item[1].text))
     said_of = ""
     for _, prompt in found:
@@ -302,7 +310,7 @@ def clear_prompts(
     voice: Annotated[str, typer.Option(help="Only of voices whose line in `list` holds this.")] = "",
 ) -> None:
     """Forget what is prepared, as after a voice was changed. A running backend makes it anew."""
-    store = _prompts(_settings())
+    store = _prompts_there()
     keys = [key for key, prompt in store.prompts() if voice in prompt.voice]
     for key in keys:
         store.drop(key)
@@ -334,13 +342,30 @@ def prepare_prompts(
     raise typer.Exit(_run(console, prepare()))
 
 
+@cache
+def _unknown_settings_told() -> None:
+    """Once, whatever asks for the settings."""
+    for sentence in unknown_in_env_file():
+        Console(stderr=True, highlight=False).print(f"[yellow]![/] {escape(sentence)}", soft_wrap=True)
+
+
 def _settings() -> Settings:
+    _unknown_settings_told()
     return _told(load_settings)
 
 
 def _agents_dir(given: Path | None) -> Path:
     """The folder asked for, else that of the settings, as the backend takes it."""
     return _settings().agents_dir if given is None else given
+
+
+def _prompts_there() -> PromptStore:
+    """The prompts, for those who only look: where there are none, no folder is made for them."""
+    settings = _settings()
+    if settings.prompts_max_mb and not settings.prompts_dir.exists():
+        _console().print(f"Nothing is prepared: there is no folder {escape(str(settings.prompts_dir))}")
+        raise typer.Exit
+    return _prompts(settings)
 
 
 def _prompts(settings: Settings) -> PromptStore:

@@ -10,7 +10,9 @@ from typing import Any
 
 from backend.core.agent_secrets import redacted
 from backend.errors import BackendError
-from backend.settings import load_settings, secrets_of
+from backend.settings import load_settings, secrets_of, unknown_in_env_file
+
+log = logging.getLogger(__name__)
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 # What they write at DEBUG are requests, headers and bodies.
@@ -26,6 +28,8 @@ def main(overrides: Mapping[str, Any] | None = None) -> int:
         logging.basicConfig(level=settings.log_level, handlers=[handler])
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.WARNING)
+        for sentence in unknown_in_env_file():
+            log.warning(sentence)
         import uvloop
 
         from backend.app import serve  # imported after the settings, so that their errors come at once

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.core.urls import check_http_url
 from backend.errors import ConfigError
+from backend.unknown_settings import names_in, unknown_settings
 
 _E164 = r"^\+[1-9][0-9]{6,14}$"
 
@@ -143,6 +144,17 @@ def load_agent_secrets(settings: Settings, env_file: Path | str | None = ".env")
     file = {} if env_file is None else dotenv_values(env_file, encoding="utf-8")
     found = {name: os.environ.get(name) or file.get(name) for name in settings.agent_secrets.split(",")}
     return {name: value for name, value in found.items() if name and value}
+
+
+def unknown_in_env_file(env_file: Path | str = ".env") -> list[str]:
+    """A sentence for each name in the file that looks like a setting and is none."""
+    names = names_in(Path(env_file))
+    if not names:
+        return []
+    found = {name.upper(): value for name, value in dotenv_values(env_file, encoding="utf-8").items()}
+    listed = os.environ.get("AGENT_SECRETS") or found.get("AGENT_SECRETS") or ""
+    secrets = [name.strip() for name in listed.split(",")]
+    return unknown_settings(names, Settings.model_fields, secrets)
 
 
 def secrets_of(settings: Settings) -> dict[str, str]:

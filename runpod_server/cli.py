@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from runpod_server import client, doctor
+from runpod_server import __version__, client, doctor
 from runpod_server.app import choose_engine, listen, serve
 from runpod_server.audio import wav
 from runpod_server.bench import command as bench
@@ -26,13 +26,17 @@ from runpod_server.bench.table import as_table
 from runpod_server.errors import BenchError, ClientError, EngineUnavailable, ServerError, StartError
 from runpod_server.extras import install_command, is_installed
 from runpod_server.settings import Settings, Surroundings, load_settings
+from runpod_server.unknown_settings import names_in, unknown_settings
 from runpod_server.voices.shipped import install, open_voices
 from runpod_server.voices.store import SPEAKERS, VoiceStore
 
 _INTERRUPTED = 130
 
 cli = typer.Typer(
-    add_completion=False, help="The speech server: text in, 24 kHz speech out, over a WebSocket."
+    name="sesame-server",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="The speech server: text in, 24 kHz speech out, over a WebSocket.",
 )
 
 voices = typer.Typer(
@@ -44,8 +48,19 @@ cli.add_typer(voices, name="voices")
 Folder = Annotated[Path | None, typer.Option("--dir", help="The folder; default: VOICES_DIR.")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sesame-server {__version__}")
+        raise typer.Exit
+
+
 @cli.callback(invoke_without_command=True)
-def default(context: typer.Context) -> None:
+def default(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
     """Without a command: serve."""
     if context.invoked_subcommand is None:
         run_server()
@@ -227,7 +242,7 @@ def bench_command(
     out: Annotated[Path, typer.Option(help="Folder for bench.json and bench.png.")] = Path("bench-out"),
 ) -> None:
     """How many streams this machine carries, beside transformers' own generate. The last line is JSON."""
-    report = Report()
+    report, made = Report(), False
     try:
         settings = load_settings()
         plan = Plan(
@@ -241,7 +256,7 @@ def bench_command(
             find_largest=find_largest,
         )
         model = Model(weights_of(weights), size_of(size), device, dtype, cuda_graphs, threads)
-        bench.make_folder(out)
+        made = bench.make_folder(out)
         if url:
             bench.bench_server(plan, url, key or settings.api_key, report, _tell)
         else:
@@ -253,6 +268,8 @@ def bench_command(
     finally:  # whatever happened: minutes of measuring are not to be lost
         if report.levels:
             _show(report, out)
+        if made and not report.is_worth_keeping:
+            out.rmdir()
     if report.failure:
         _fail(ServerError(report.failure))
     if report.interrupted:
@@ -263,7 +280,8 @@ def _show(report: Report, out: Path) -> None:
     """What was measured, all of it or until it ended."""
     typer.echo(as_table(report))
     try:
-        _tell(bench.keep(report, out))
+        if report.is_worth_keeping:
+            _tell(bench.keep(report, out))
     except BenchError as error:
         report.failure = report.failure or str(error)
     typer.echo(report.as_json())
@@ -285,9 +303,8 @@ def run_server(**overrides: object) -> None:
         logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)-7s %(message)s")
         for chatty in ("uvicorn", "uvicorn.error"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
-        # Where it is installed, transformers imports it, and it tells of kernels for other machines.
-        for chatty in ("torchao", "torch.utils._pytree"):
-            logging.getLogger(chatty).setLevel(logging.ERROR)
+        for sentence in unknown_settings(names_in(Path(".env")), Settings.model_fields):
+            logging.getLogger(__name__).warning(sentence)
         with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
             runner.run(_serve_until_signal(settings))
     except StartError as error:

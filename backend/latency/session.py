@@ -45,7 +45,7 @@ async def run_latency(
     if not 1 <= runs <= MOST_RUNS:
         raise ConfigError(f"--runs {runs}: give a number from 1 to {MOST_RUNS}")
     choice = await choose(settings, agents, text, agent=agent, names=route_names(routes))
-    _writable(out)
+    made = _writable(out)
     console.print(f"[dim]“{escape(text)}”, {runs} runs a route, one request at a time[/]", soft_wrap=True)
     found: list[Measured] = []
     interrupted = False
@@ -58,6 +58,8 @@ async def run_latency(
     found = [measured for measured in found if measured.count]
     print_measured(console, found, choice.not_configured, runs)
     picture = _draw(console, found, text, out)
+    if made and picture is None:
+        _remove(out)
     if interrupted:
         console.print("[bold]Interrupted: this is what there is so far.[/]")
     if as_json:
@@ -69,11 +71,18 @@ def _now_ms() -> float:
     return time.perf_counter() * 1000
 
 
-def _writable(out: Path) -> None:
+def _remove(empty: Path) -> None:
+    empty.rmdir()
+
+
+def _writable(out: Path) -> bool:
+    """Whether the folder was made just now."""
+    there = out.is_dir()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {out}: no folder can be made there: {error.strerror}") from error
+    return not there
 
 
 def _draw(console: Console, found: Sequence[Measured], text: str, out: Path) -> Path | None:

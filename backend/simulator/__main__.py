@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
+from backend import __version__
 from backend.errors import BackendError
 from backend.extras import install_command
 from backend.simulator.carrier import Carrier, CarrierConfig
@@ -18,6 +19,8 @@ from backend.simulator.orders import CallTimes
 from backend.simulator.server import create_app
 from backend.simulator.voice import CallerVoice
 from backend.simulator.webhooks import WebhookPolicy
+
+_KEY = "KEY-of-the-stand-in"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,6 +58,7 @@ def _serve(options: argparse.Namespace) -> int:
         host, port = sock.getsockname()[:2]
         print(f"Telnyx stand-in: http://{host}:{port}/v2, control http://{host}:{port}/sim", flush=True)
         print(f"TELNYX_PUBLIC_KEY={carrier.webhooks.public_key}", flush=True)
+        print(f"TELNYX_API_KEY={options.api_key or 'any'}", flush=True)
         server = uvicorn.Server(
             uvicorn.Config(
                 create_app(carrier),
@@ -91,7 +95,7 @@ def _listen(host: str, port: int) -> socket.socket:
 def _config(options: argparse.Namespace) -> CarrierConfig:
     return CarrierConfig(
         webhook_url=options.webhook_url,
-        api_key=options.api_key,
+        api_key=options.api_key or None,
         connection_id=options.connection_id,
         out_dir=options.out,
         webhooks=WebhookPolicy(duplicate=options.duplicate_webhooks, reorder=options.reorder_webhooks),
@@ -113,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m backend.simulator",
         description="A Telnyx stand-in with scripted callers: set TELNYX_BASE_URL to its /v2.",
     )
+    parser.add_argument("--version", action="version", version=f"voice-agent {__version__}")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8090, help="0 takes any free port (default: 8090)")
     parser.add_argument(
@@ -122,7 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write every call's WAV and JSON there")
     parser.add_argument("--public-key-out", type=Path, metavar="FILE", help="write the webhook key there")
-    parser.add_argument("--api-key", help="the bearer key that /v2 wants (default: any)")
+    parser.add_argument(
+        "--api-key", default=_KEY, help='the bearer key that /v2 wants; "" takes any (default: %(default)s)'
+    )
     parser.add_argument("--connection-id", default="simulated-connection")
     parser.add_argument("--longest-call-s", type=_positive, default=900.0, help="calls are cut after this")
     faults = parser.add_argument_group("faults")

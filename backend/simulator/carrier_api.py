@@ -55,6 +55,11 @@ def carrier_router(carrier: Carrier) -> APIRouter:
 
     router = APIRouter(prefix="/v2", dependencies=[Depends(authorized)], tags=["Telnyx Call Control"])
 
+    @router.get("/balance")
+    async def balance() -> JSONResponse:
+        amounts = dict.fromkeys(("balance", "available_credit"), "100.00")
+        return _answer({"record_type": "balance", "currency": "USD", "credit_limit": "0.00", **amounts})
+
     @router.post("/calls")
     async def dial(body: Annotated[Body, Depends(_body)]) -> JSONResponse:
         def command() -> Result:

@@ -49,8 +49,9 @@ class AgentFiles:
     `problems` holds what is wrong with the files as they lie there now, `warnings` what is odd.
     """
 
-    def __init__(self, dir: Path) -> None:
-        self.dir = dir
+    def __init__(self, dir: Path, *, pattern: str = "*.json") -> None:
+        """`pattern`: which files of the folder count."""
+        self.dir, self._pattern = dir, pattern
         self.problems: list[AgentError] = []
         self.warnings: list[str] = []
         self._files: dict[Path, _File] = {}
@@ -134,7 +135,7 @@ class AgentFiles:
     def _scan(self) -> dict[Path, _Signature]:
         found: dict[Path, _Signature] = {}
         try:
-            paths = sorted(self.dir.glob("*.json"))
+            paths = sorted(self.dir.glob(self._pattern))
             if not self.dir.is_dir():
                 raise FileNotFoundError
         except OSError:

@@ -74,12 +74,14 @@ def bench_server(plan: Plan, url: str, api_key: str | None, report: Report, tell
     run(plan, OverTheNetwork(plan, url, api_key, report, tell), report)
 
 
-def make_folder(folder: Path) -> None:
-    """Before anything is measured for it. Raises BenchError."""
+def make_folder(folder: Path) -> bool:
+    """Before anything is measured for it: whether it was not there. Raises BenchError."""
+    there = folder.is_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _not_writable(folder, error) from error
+    return not there
 
 
 def keep(report: Report, folder: Path) -> str:

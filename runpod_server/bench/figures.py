@@ -31,13 +31,12 @@ class LoadFigures:
     listening: float | None  # callers who waited or listened, on average; None: they do not play
     cpu_frames_per_s: float | None  # per second of this process's processor time
 
-    def holds(self, first_audio_ms: float) -> bool:
-        """No gap, nobody declined, and the 95th percentile of the first sound within the limit."""
-        return (
-            self.first_audio_ms is not None
-            and self.first_audio_ms.p95 <= first_audio_ms
-            and not (self.underruns or self.declined or self.waiting)
-        )
+    def holds(self, first_audio_ms: float) -> bool | None:
+        """No gap, nobody declined, and the 95th percentile of the first sound within the limit; None: nothing
+        was asked for meanwhile, and nothing speaks against it."""
+        if self.underruns or self.declined or self.waiting:
+            return False
+        return None if self.first_audio_ms is None else self.first_audio_ms.p95 <= first_audio_ms
 
     @classmethod
     def of(cls, observed: Observed, *, plays: bool, in_process: bool) -> Self:

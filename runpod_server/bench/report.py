@@ -90,10 +90,10 @@ class Level:
             return None
         return round(flat_out.cpu_frames_per_s / over.cpu_frames_per_s, 2)
 
-    def holds(self, first_audio_ms: float) -> bool:
-        """In real time: see LoadFigures.holds."""
+    def holds(self, first_audio_ms: float) -> bool | None:
+        """In real time: see LoadFigures.holds. None: it cannot be told, for nobody asked for anything."""
         steady = self.loads.get("steady")
-        return steady is not None and not self.failure and steady.holds(first_audio_ms)
+        return False if steady is None or self.failure else steady.holds(first_audio_ms)
 
 
 @dataclass(slots=True)
@@ -111,6 +111,11 @@ class Report:
     notes: list[str] = field(default_factory=list)
     interrupted: bool = False
     failure: str = ""  # why it ended before its end
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether anything was measured, if only that a number of streams does not fit."""
+        return any(level.loads or level.failure for level in self.levels)
 
     def note(self, sentence: str) -> None:
         """Something whoever reads the figures must know; once."""

@@ -50,6 +50,11 @@ def run(plan: Plan, levels: Levels, report: Report) -> None:
         report.levels.append(level)
         levels.measure(level, loads)
         level.load_average = meters.load_average()
+        if level.holds(plan.first_audio_ms) is None:
+            report.note(
+                f"{level.name}, steady: nothing was asked for within {plan.seconds:g} s, so whether it "
+                "holds is not told; watch for longer: --seconds"
+            )
         return level
 
     for streams in plan.streams:
@@ -58,7 +63,10 @@ def run(plan: Plan, levels: Levels, report: Report) -> None:
             report.failure = f"{level.name}: {level.failure}"
             break
     while plan.find_largest:
-        held = {level.streams: level.holds(plan.first_audio_ms) for level in report.levels}
+        told = {level.streams: level.holds(plan.first_audio_ms) for level in report.levels}
+        if None in told.values():
+            break  # a search would take it for a number that does not hold
+        held = {streams: bool(holds) for streams, holds in told.items()}
         following = next_to_try(held, most=MOST_STREAMS)
         if following is None:
             report.largest = largest(held)

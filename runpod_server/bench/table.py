@@ -49,9 +49,13 @@ def _callers(report: Report) -> str:
                     f"{figures.longest_gap_ms:.0f}",
                     _number(figures.listening, "{:.1f}"),
                 ]
-                + [f"{figures.frames_per_s:.1f}", "" if holds is None else "yes" if holds else "no"]
+                + [f"{figures.frames_per_s:.1f}", _verdict(holds) if load == "steady" else ""]
             )
     return columns(rows) if len(rows) > 2 else ""
+
+
+def _verdict(holds: bool | None) -> str:
+    return "–" if holds is None else "yes" if holds else "no"
 
 
 def _machine(report: Report) -> str:

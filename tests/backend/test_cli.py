@@ -198,3 +198,22 @@ def test_what_cannot_be_measured_is_told(
     monkeypatch.delenv("ELEVENLABS_API_KEY", raising=False)
     assert sentence in told(run("latency", "--out", tmp_path / "out", *arguments))
     assert not (tmp_path / "out").exists()
+
+
+def test_one_agent_file_is_checked_alone(tmp_path: Path) -> None:
+    shutil.copy(AGENTS / "front-desk.json", tmp_path / "mine[1].json")
+    (tmp_path / "other.json").write_text("{}")
+    result = run("agents", "check", tmp_path / "mine[1].json")
+    assert result.exit_code == 0
+    assert "Willow Clinic front desk" in result.output and "other.json" not in result.output
+    result = run("agents", "check", tmp_path / "other.json")
+    assert result.exit_code == 1 and "other.json" in result.output
+
+
+def test_who_only_looks_at_prompts_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PROMPTS_DIR", raising=False)
+    for command in ("list", "clear"):
+        result = run("prompts", command)
+        assert result.exit_code == 0 and "Nothing is prepared" in result.output
+    assert list(tmp_path.iterdir()) == []

@@ -139,3 +139,25 @@ def test_voices_are_installed_listed_added_and_removed(
     assert "name the folder of voices with --dir or VOICES_DIR" in run("install")[2]
     monkeypatch.setenv("VOICES_DIR", "none")
     assert "no voice is bound to speaker 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in run("list")[2]
+
+
+def test_a_bench_that_measures_nothing_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with listen("127.0.0.1", 0) as free:
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+    for options in (["--streams", "x"], ["--streams", "1", "--seconds", "0.1"]):
+        assert CliRunner().invoke(cli, ["bench", "--url", nobody, *options]).exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(find_spec("torchao") is None, reason="pip install -e '.[csm,quantize]'")
+async def test_torchao_does_not_talk_of_kernels_for_other_machines() -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "import runpod_server.model.weights as weights; weights._model_class()",
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said, _ = await child.communicate()
+    assert (child.returncode, said.decode()) == (0, "")

@@ -8,8 +8,10 @@ import base64
 import pytest
 import telnyx
 
+from backend.errors import CarrierError
 from backend.simulator.carrier_api import CommandMemory
 from backend.simulator.media_leg import MediaFaults
+from backend.telnyx.control import CallControl
 
 
 def code(error: telnyx.APIStatusError) -> str:
@@ -185,6 +187,23 @@ async def test_the_bearer_key_is_checked_where_one_is_set(start):
         await refused(stand_in.sdk.calls.dial(**DIAL), 401, "10009")
         sdk = stand_in.sdk.with_options(api_key="right")
         assert (await sdk.calls.dial(**DIAL)).data.call_control_id
+
+
+async def test_the_backend_s_check_of_a_key_finds_a_wrong_one(start):
+    async with start(api_key="right") as stand_in:
+        for key in ("right", "wrong"):
+            control = CallControl(
+                api_key=key, base_url=str(stand_in.sdk.base_url).rstrip("/"), connection_id="c", timeout_s=5
+            )
+            try:
+                if key == "right":
+                    await control.check()
+                else:
+                    with pytest.raises(CarrierError, match="TELNYX_API_KEY") as caught:
+                        await control.check()
+                    assert caught.value.status == 401
+            finally:
+                await control.aclose()
 
 
 async def test_keys_sent_by_the_agent_are_on_record(stand_in):

@@ -86,6 +86,12 @@ def test_the_process_serves_tells_its_key_and_ends_on_ctrl_c(tmp_path):
         url = process.stdout.readline().split()[2].removesuffix("/v2,")
         with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as client:
             health = client.get(f"{url}/sim/health", timeout=20).json()
+            process.stdout.readline()
+            key_told = process.stdout.readline().strip().removeprefix("TELNYX_API_KEY=")
+            keys = ({"Authorization": f"Bearer {key_told}"}, {"Authorization": "Bearer another"}, {})
+            replies = [client.get(f"{url}/v2/balance", headers=one, timeout=20) for one in keys]
+        assert [reply.status_code for reply in replies] == [200, 401, 401]
+        assert replies[1].json()["errors"][0]["code"] == "10009"
         assert health["status"] == "ok"
         assert health["public_key"] == key.read_text().strip()
         process.send_signal(signal.SIGINT)

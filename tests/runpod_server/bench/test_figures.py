@@ -66,7 +66,11 @@ def test_gaps_of_all_who_listened() -> None:
 def test_holds_within_its_limit_only() -> None:
     found = figures(listening(11_000, (11_300, 80)))
     assert found.holds(300) and not found.holds(299)
-    assert not figures().holds(400)
+
+
+def test_where_nothing_was_asked_for_nothing_is_told_unless_something_broke() -> None:
+    assert figures().holds(400) is None
+    assert figures(listening(9_900, (10_000, 80), (10_200, 80))).holds(400) is False
 
 
 def test_frames_are_counted_in_the_window() -> None:

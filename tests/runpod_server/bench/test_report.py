@@ -87,6 +87,14 @@ def test_a_declined_caller_or_a_failure_does_not_hold() -> None:
     assert not Level(4, loads={"flat-out": figures(50.0)}).holds(400)
 
 
+def test_nothing_asked_for_is_no_verdict() -> None:
+    made = report()
+    made.levels[:] = [Level(1, loads={"steady": figures(0.0, asked=0, first_audio_ms=None)})]
+    assert json.loads(made.as_json())["levels"][0]["holds"] is None
+    row = next(line for line in as_table(made).splitlines() if "steady" in line)
+    assert row.split()[-1] == "–"
+
+
 def test_memory_of_the_gpu_where_there_is_one() -> None:
     assert Memory(GIB, 2 * GIB, 3 * GIB, 4 * GIB).shown == 4 * GIB
     assert Memory(GIB, 2 * GIB, 3 * GIB, None).shown == 3 * GIB
