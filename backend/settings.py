@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     agents_dir: Path = Field(Path("agents"), description="Folder of the agent files.")
     prompts_dir: Path = Field(Path("prompts-cache"), description="Folder of what was spoken beforehand.")
     prompts_max_mb: int = Field(256, ge=0, le=1_000_000, description="Most it may hold; 0: memory only.")
-    api_key: SecretStr | None = Field(None, description="Bearer key of this backend's API and console.")
+    api_key: SecretStr | None = Field(None, description="Bearer key of this backend's API.")
     smart_turn_model: Path | None = Field(
         None, description="A Smart Turn 3 model (ONNX) with a say in whether the caller is done."
     )
