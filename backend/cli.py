@@ -11,7 +11,7 @@ import glob
 import json
 import logging
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -284,6 +284,8 @@ def check_agents(
         console.print(f"[green]✓[/] [bold]{escape(agent.name)}[/] ({agent.id}), {numbers}, {nodes} nodes")
     for warning in files.warnings:
         console.print(f"[yellow]![/] {escape(warning)}")
+    for warning in _speaker_warnings(files.all()):
+        console.print(f"[yellow]![/] {escape(warning)}")
     for problem in files.problems:
         console.print(f"[bold red]✗[/] {escape(str(problem))}")
     raise typer.Exit(1 if files.problems else 0)
@@ -366,6 +368,15 @@ def _prompts_there() -> PromptStore:
         _console().print(f"Nothing is prepared: there is no folder {escape(str(settings.prompts_dir))}")
         raise typer.Exit
     return _prompts(settings)
+
+
+def _speaker_warnings(agents: Sequence[Agent]) -> list[str]:
+    from backend.speaker_check import speaker_warnings  # needs a second to load
+
+    try:
+        return asyncio.run(speaker_warnings(agents, load_settings()))
+    except ConfigError as error:
+        return [f"Whether the agents' speakers have a voice was not asked. {error}"]
 
 
 def _prompts(settings: Settings) -> PromptStore:

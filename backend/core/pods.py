@@ -15,7 +15,10 @@ _ASSUMED_CAPACITY = 8  # of a server that does not tell
 
 @dataclass(frozen=True, slots=True)
 class PodReport:
-    """What a speech server says of itself. Streams and places in the queue; None: it does not tell."""
+    """What a speech server says of itself. Streams and places in the queue; None: it does not tell.
+
+    `unbound_speakers`: those that no voice is bound to, so that each answer sounds like a different person.
+    """
 
     state: PodState = "healthy"
     engine: str = ""
@@ -26,6 +29,7 @@ class PodReport:
     waiting: int = 0
     max_waiting: int = 0
     notice: str = ""
+    unbound_speakers: tuple[int, ...] | None = None
 
     @property
     def free(self) -> int | None:

@@ -83,6 +83,7 @@ def _report(told: Mapping[str, Any]) -> PodReport:
         waiting=_count(queue.get("waiting")) or 0,
         max_waiting=_count(queue.get("capacity")) or 0,
         notice=_text(told.get("notice")),
+        unbound_speakers=_speakers(told.get("unbound_speakers")),
     )
 
 
@@ -100,6 +101,14 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _speakers(value: object) -> tuple[int, ...] | None:
+    """None: the server does not tell, or not in a way that can be read."""
+    if not isinstance(value, list):
+        return None
+    counts = [_count(each) for each in value]
+    return None if None in counts else tuple(each for each in counts if each is not None)
 
 
 def _text(value: object) -> str:

@@ -173,6 +173,8 @@ class Pods:
         log.info("speech server %s: %s", seen.url, said)
         if report.engine == "preview":
             log.warning("speech server %s speaks with the preview voice, not CSM", seen.url)
+        if report.unbound_speakers:
+            log.warning("speech server %s: %s", seen.url, _unbound(report.unbound_speakers))
 
     async def _say_what_was_found(self) -> None:
         await self.looked()
@@ -206,7 +208,9 @@ def _introduced(report: PodReport) -> str:
     engine = f"engine {report.engine}" if report.engine else "an engine it does not name"
     device = f" on {report.device}" if report.device else ""
     streams = f", {report.capacity} streams" if report.capacity is not None else ""
-    return f"{engine}{device}{streams}{', degraded' if report.state == 'degraded' else ''}"
+    degraded = ", degraded" if report.state == "degraded" else ""
+    bare = _listed(report.unbound_speakers or ())
+    return f"{engine}{device}{streams}{degraded}{f', no voice for speaker {bare}' if bare else ''}"
 
 
 def _note(report: PodReport) -> str:
@@ -222,4 +226,17 @@ def _note(report: PodReport) -> str:
         parts.append("full: add a server, or let it take more")
     if report.engine == "preview":
         parts.append("speaks with the preview voice")
+    if report.unbound_speakers:
+        parts.append(_unbound(report.unbound_speakers))
     return "; ".join(parts)
+
+
+def _unbound(speakers: Sequence[int]) -> str:
+    return (
+        f"no voice is bound to speaker {_listed(speakers)}: each answer sounds like a different person; "
+        "look at VOICES_DIR there"
+    )
+
+
+def _listed(speakers: Sequence[int]) -> str:
+    return ", ".join(str(speaker) for speaker in speakers)

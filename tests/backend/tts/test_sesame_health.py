@@ -16,7 +16,7 @@ FULL = {
     "status": "healthy", "device": "cuda", "cuda": True, "model_loaded": True,
     "endpoints": {"websocket": "/ws/generate", "rest": "/generate"}, "engine": "csm",
     "streams": {"active": 3, "free": 29, "capacity": 32}, "queue": {"waiting": 2, "capacity": 64},
-    "notice": "hello", "model": "sesame/csm-1b",
+    "notice": "hello", "model": "sesame/csm-1b", "unbound_speakers": [4, 6],
 }  # fmt: skip
 
 
@@ -39,7 +39,7 @@ async def test_all_it_tells_is_taken(health: SesameHealth) -> None:
         lambda path, key: (200, FULL) if (path, key) == ("/health", "Bearer secret") else (401, {})
     ) as url:
         report = await health.look(url)
-    assert report == PodReport("healthy", "csm", "sesame/csm-1b", "cuda", 3, 32, 2, 64, "hello")
+    assert report == PodReport("healthy", "csm", "sesame/csm-1b", "cuda", 3, 32, 2, 64, "hello", (4, 6))
     assert report.free == 29
 
 
@@ -49,6 +49,8 @@ async def test_all_it_tells_is_taken(health: SesameHealth) -> None:
         {"status": "ok"},
         {"status": "healthy", "streams": [], "queue": None, "engine": 7, "device": None},
         {"status": "healthy", "streams": {"active": "many", "capacity": -1}},
+        {"status": "healthy", "unbound_speakers": "none"},
+        {"status": "healthy", "unbound_speakers": [4, "six"]},
         {},
     ],
 )

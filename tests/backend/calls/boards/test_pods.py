@@ -86,6 +86,24 @@ async def test_what_is_there_is_found_and_told(caplog: pytest.LogCaptureFixture)
         assert row.latency_ms is not None
 
 
+async def test_speakers_without_a_voice_are_told_in_the_log_and_on_the_health_page(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    servers = Servers()
+    servers.answers[B] = PodReport(engine="csm", device="cuda", capacity=4, unbound_speakers=(4, 6))
+    servers.answers[A] = PodReport(engine="csm", device="cuda", capacity=4, unbound_speakers=())
+    with caplog.at_level(logging.WARNING):
+        async with running(servers.pods):
+            await servers.looked_again(A, 5)
+    bare = (
+        "no voice is bound to speaker 4, 6: each answer sounds like a different person; "
+        "look at VOICES_DIR there"
+    )
+    assert [record.message for record in caplog.records] == [f"speech server {B}: {bare}"], "once"
+    assert servers.row(B).state == "up" and servers.row(B).detail == f"works; 4 of 4 streams free; {bare}"
+    assert "voice" not in servers.row(A).detail
+
+
 async def test_none_there_is_told_and_found_later(caplog: pytest.LogCaptureFixture) -> None:
     servers = Servers()
     servers.answers.update({A: "unreachable", B: "unreachable"})
