@@ -1,8 +1,8 @@
 """Every command that README and docs show runs here as it is written, or stands in `NOT_RUN` with the reason.
 
 The folder is one that `voice-agent init` made out of nothing; a speech server, the Telnyx stand-in and a
-backend are up, as the pages suppose. Two things differ from what is written: the ports, which may be taken, and
-that `simulate` forgives a busy machine its latency.
+backend are up, as the pages suppose. Two things differ from what is written: the ports, which may be taken,
+and that `simulate` forgives a busy machine its latency.
 """
 
 from __future__ import annotations
