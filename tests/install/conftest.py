@@ -52,12 +52,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def core(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     yield _install(wheel, tmp_path_factory.mktemp("core"), extras=())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def local(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     yield _install(wheel, tmp_path_factory.mktemp("local"), extras=("local",))
 

@@ -1,8 +1,8 @@
 """Every command that README and docs show runs here as it is written, or stands in `NOT_RUN` with the reason.
 
-The folder is one that `voice-agent init` made out of nothing; a speech server, the Telnyx stand-in and a
-backend are up, as the pages suppose. Two things differ from what is written: the ports, which may be taken,
-and that `simulate` forgives a busy machine its latency.
+Installed is the wheel with `[local]` and nothing else, and the folder is one that `voice-agent init` made out
+of nothing; a speech server, the Telnyx stand-in and a backend are up, as the pages suppose. Two things differ from
+what is written: the ports, which may be taken, and that `simulate` forgives a busy machine its latency.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,6 +22,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.install.conftest import Installation
 from tests.install.documented import PROGRAMS, ROOT, Block, blocks, commands, inline_commands, mistake
 
 pytestmark = pytest.mark.timeout(300)
@@ -112,16 +112,13 @@ def test_the_pods_template_holds_what_the_page_replaces() -> None:
 class World:
     """A folder with what the pages suppose to be there, and the servers that run."""
 
+    installation: Installation
     folder: Path
     ports: dict[int, int]
     settings: dict[str, str] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {
-            "PATH": path, "HOME": str(self.folder), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1",
-            "LANG": "C.UTF-8", **self.settings,
-        }  # fmt: skip
+        return self.installation.environment(PYTHONUNBUFFERED="1", **self.settings)
 
 
 def free_port() -> int:
@@ -183,12 +180,12 @@ def wait_for(port: int, shell: subprocess.Popen[bytes], output: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(local: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("documented")
-    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / ".venv").symlink_to(local.bin.parent)
     ports = {written: free_port() for written in (8000, 8080, 8090, 8400)}
     speech, backend, carrier = (f"http://127.0.0.1:{ports[port]}" for port in (8000, 8080, 8090))
-    world = World(folder, ports, {"POD": speech, "SESAME_API_KEY": _KEY})
+    world = World(local, folder, ports, {"POD": speech, "SESAME_API_KEY": _KEY})
     with ExitStack() as stack:
         stack.enter_context(
             serving(
@@ -209,7 +206,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 {8090: ports[8090]},
             )
         )
-        subprocess.run(["voice-agent", "init"], cwd=folder, env=world.environment(), check=True)
+        subprocess.run([local.bin / "voice-agent", "init"], cwd=folder, env=world.environment(), check=True)
         public_key = re.search(r"^TELNYX_PUBLIC_KEY=(.*)$", standing_in.read_text(), re.MULTILINE)
         assert public_key
         fill_in(

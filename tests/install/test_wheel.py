@@ -1,4 +1,7 @@
-"""What is in the wheel, and what a person can do in an empty folder with nothing else."""
+"""What is in the wheel, and what a person can do in an empty folder with nothing else.
+
+What works with `[local]`, all of README and docs, is in test_documented_commands.py.
+"""
 
 from __future__ import annotations
 
@@ -79,16 +82,6 @@ def test_core_serves_with_a_remote_recogniser(core: Installation) -> None:
     )
     assert told["ready"] == 200
     assert [route["name"] for route in told["health"]["hearing"]] == ["telnyx"]
-
-
-def test_with_local_all_of_it_works(local: Installation) -> None:
-    assert local.run("voice-agent", "init").returncode == 0
-    assert local.run("voice-agent", "agents", "check").returncode == 0
-    assert _served(local)["ready"] == 200
-    called = local.run(
-        "voice-agent", "simulate", "--agent", "front-desk", "--script", "wants-a-human", "--lenient-latency"
-    )
-    assert called.returncode == 0, called.stdout + called.stderr
 
 
 def test_with_local_the_demo_is_held_in_an_empty_folder(local: Installation) -> None:
