@@ -149,7 +149,9 @@ def simulate(
     if speech_url is not None:
         speech_url = _http_url(speech_url)
 
-    from backend.evals.foretold import foretold  # it takes a while, which who asks for help need not wait for
+    from backend.evals.foretold import (
+        real_requests,  # it takes a while, which who asks for help need not wait for
+    )
     from backend.simulated_settings import simulated_settings
 
     settings = _settings()
@@ -166,7 +168,7 @@ def simulate(
         speech_url=speech_url,
         speech_key=speech_key,
         settings=simulated_settings(settings, secrets),
-        foretold=tuple(foretold(found, settings, secrets, webhooks=settings.webhook_actions)),
+        foretold=tuple(real_requests(found, webhooks=settings.webhook_actions)),
         lenient_latency=lenient_latency,
     )
     raise typer.Exit(_run(console, run_simulation(console, asked)))

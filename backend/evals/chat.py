@@ -249,7 +249,7 @@ class _Chat:
 
     async def _mind(self, stack: AsyncExitStack) -> Mind:
         thinking = Thinking(self._settings, self._secrets, LlmBoard(loop_clock))
-        for sentence in foretold(self._agent, self._settings, self._secrets, webhooks=False):
+        for sentence in foretold(self._agent, self._settings, self._secrets):
             self.view.warned(sentence)
         return thinking_mind(thinking, stack, self.view.tool)
 

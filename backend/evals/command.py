@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from backend.core.agent import Agent
 from backend.errors import BackendError, ConfigError
-from backend.evals.foretold import foretold
+from backend.evals.foretold import foretold, real_requests
 from backend.evals.junit import junit
 from backend.evals.mind import mind_of, player_of
 from backend.evals.played_call import no_player
@@ -73,7 +73,7 @@ def run_eval(
             needed = options.mode == "audio" or any(_needs_settings(job) for job in jobs)
             loaded = load() if needed else None
             if loaded is not None:
-                _foretell(jobs, *loaded, teller)
+                _foretell(jobs, options.mode, *loaded, teller)
             _hold(run, options, loaded, teller)
     except (KeyboardInterrupt, asyncio.CancelledError):
         interrupted = True
@@ -182,9 +182,13 @@ def _fits(suite: Suite, case: Case, options: EvalOptions) -> bool:
     return not options.words or any(word.casefold() in name for word in options.words)
 
 
-def _foretell(jobs: Sequence[Job], settings: Settings, secrets: Mapping[str, str], teller: _Teller) -> None:
+def _foretell(
+    jobs: Sequence[Job], mode: Mode, settings: Settings, secrets: Mapping[str, str], teller: _Teller
+) -> None:
     for agent in {job.agent.id: job.agent for job in jobs}.values():
-        for sentence in foretold(agent, settings, secrets, webhooks=False):
+        # In audio the backend tells itself what an agent lacks.
+        told = foretold(agent, settings, secrets) if mode == "text" else real_requests(agent, webhooks=False)
+        for sentence in told:
             teller.warn(sentence)
 
 

@@ -113,6 +113,8 @@ class Stack:
         if log_path is None:
             return []
         found = warnings_in(log_path.read_text(encoding="utf-8", errors="replace"))
+        if self.config.speech_url is None:  # it was asked for
+            found = [message for message in found if "preview voice" not in message]
         new = [message for message in found if message not in self._warned]
         self._warned.update(new)
         if not new:

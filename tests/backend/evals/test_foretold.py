@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from backend.cli import app
 from backend.core.agent import Agent
-from backend.evals.foretold import foretold
+from backend.evals.foretold import foretold, real_requests
 from backend.evals.warnings import warnings_told
 from backend.settings import Settings, load_settings
 from backend.simulator.stack import _free_ports
@@ -47,16 +47,17 @@ def test_what_it_goes_without_and_what_is_real() -> None:
     tool = {"name": "stock", "description": "What there is.", "url": "http://127.0.0.1:9/",
             "headers": {"Authorization": "Bearer {{secret:CRM_KEY}}"}}  # fmt: skip
     agent = shop(llm={"provider": "openai", "model": "m"}, tools=[tool])
-    told = list(foretold(agent, load_settings(None), {}, webhooks=True))
-    assert told == [
+    tools, webhooks = real_requests(agent, webhooks=True)
+    assert webhooks == "Shop: its webhook actions are real: each is sent."
+    assert list(foretold(agent, load_settings(None), {})) == [
         "Shop: it has no language model: set OPENAI_API_KEY, or OPENAI_BASE_URL to another server",
         "agent shop: tools[0].headers.Authorization: set CRM_KEY, and name it in AGENT_SECRETS",
-        "Shop: its tools are real: whenever one is used, its request is sent (stock).",
-        "Shop: its webhook actions are real: each is sent.",
+        tools,
     ]
+    assert tools == "Shop: its tools are real: whenever one is used, its request is sent (stock)."
     settings = load_settings(None, openai_api_key="k")
-    assert len(list(foretold(agent, settings, {"CRM_KEY": "c"}, webhooks=False))) == 1
-    assert list(foretold(shop(llm={"provider": "none"}), settings, {}, webhooks=False)) == []
+    assert len(list(foretold(agent, settings, {"CRM_KEY": "c"}))) == 1
+    assert list(foretold(shop(llm={"provider": "none"}), settings, {})) == []
 
 
 def test_a_warning_is_told_once_without_secrets_and_nowhere_else(caplog: pytest.LogCaptureFixture) -> None:
