@@ -1,17 +1,22 @@
 """`python -m backend.simulator.elevenlabs`: an ElevenLabs on this machine that really speaks.
 
-Text-to-speech over HTTP and both WebSockets, the account and the voices; ulaw, alaw and pcm, no mp3. The
-voice is the embedded one, whatever voice is asked for. Realtime speech-to-text by the embedded recogniser.
+Text-to-speech over HTTP and both WebSockets, with and without timestamps, the account and the voices; mp3,
+ulaw, alaw and pcm. The voice is the embedded one, whatever voice is asked for. Realtime speech-to-text by
+the embedded recogniser.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+import json
 import logging
+import math
 import socket
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated
 
 import uvicorn
@@ -21,15 +26,18 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 
 from backend.errors import SpeechError
-from backend.simulator.elevenlabs_account import MODELS, Account, Refused, bytes_per_ms, encoded
+from backend.simulator.elevenlabs_account import MODELS, Account, Refused
+from backend.simulator.elevenlabs_formats import Piece, content_type, encoded, pieces
 from backend.simulator.elevenlabs_hearing import HearingSocket, Transcriber
 from backend.simulator.elevenlabs_sockets import Pace, SpeechSocket
-from backend.simulator.elevenlabs_voice import VendorVoice
+from backend.simulator.elevenlabs_voice import Speech, VendorVoice
 from backend.stt.local import LocalTranscriber
 
-_CONTENT_TYPES = {"ulaw": "audio/basic", "alaw": "audio/x-alaw-basic", "pcm": "audio/pcm"}
 _CHUNK_MS = 100.0
 Key = Annotated[str | None, Header(alias="xi-api-key")]
+Format = Annotated[str, Query()]
+_DEFAULT_FORMAT = "mp3_44100_128"
+_SPEECH = "/v1/text-to-speech/{voice_id}"
 
 
 class SpeechBody(BaseModel):
@@ -54,22 +62,44 @@ def create_app(
     app = FastAPI(title="ElevenLabs stand-in")
     app.state.asked = []
 
-    @app.post("/v1/text-to-speech/{voice_id}/stream", response_model=None)
-    @app.post("/v1/text-to-speech/{voice_id}", response_model=None)
-    async def speak(
-        voice_id: str,
-        body: SpeechBody,
-        xi_api_key: Key = None,
-        output_format: Annotated[str, Query()] = "mp3_44100_128",
-    ) -> StreamingResponse:
-        account.check_key(xi_api_key)
+    def admit(voice_id: str, body: SpeechBody, key: str | None, output_format: str) -> None:
+        account.check_key(key)
         account.check_request(voice_id=voice_id, model_id=body.model_id, output_format=output_format)
         with account.generating():
             account.charge(body.text, body.model_id)
         del app.state.asked[:-999]
         app.state.asked.append(body.model_dump(exclude_none=True))
-        kind = _CONTENT_TYPES[output_format.partition("_")[0]]
-        return StreamingResponse(_sound(account, voice, rate, body.text, output_format), media_type=kind)
+
+    @app.post(f"{_SPEECH}/stream", response_model=None)
+    @app.post(_SPEECH, response_model=None)
+    async def speak(
+        voice_id: str, body: SpeechBody, xi_api_key: Key = None, output_format: Format = _DEFAULT_FORMAT
+    ) -> StreamingResponse:
+        admit(voice_id, body, xi_api_key, output_format)
+        spoken = _spoken(account, voice, rate, body.text, output_format)
+        return StreamingResponse(
+            (piece.data async for _, piece in spoken), media_type=content_type(output_format)
+        )
+
+    @app.post(f"{_SPEECH}/stream/with-timestamps", response_model=None)
+    async def speak_timed(
+        voice_id: str, body: SpeechBody, xi_api_key: Key = None, output_format: Format = _DEFAULT_FORMAT
+    ) -> StreamingResponse:
+        admit(voice_id, body, xi_api_key, output_format)
+        spoken = _spoken(account, voice, rate, body.text, output_format)
+        lines = (_line(_timed(said, piece)) async for said, piece in spoken)
+        return StreamingResponse(lines, media_type="application/json")
+
+    @app.post(f"{_SPEECH}/with-timestamps")
+    async def speak_whole_timed(
+        voice_id: str, body: SpeechBody, xi_api_key: Key = None, output_format: Format = _DEFAULT_FORMAT
+    ) -> dict[str, object]:
+        admit(voice_id, body, xi_api_key, output_format)
+        with account.generating():
+            said = await voice.say(body.text)
+            data = await asyncio.to_thread(encoded, said.pcm16, output_format)
+            await asyncio.sleep(rate.delay_s(said.duration_ms))
+        return _timed(said, Piece(data, 0.0, math.inf))
 
     @app.get("/v1/user/subscription")
     async def subscription(xi_api_key: Key = None) -> dict[str, object]:
@@ -121,27 +151,52 @@ def create_app(
     return app
 
 
-async def _sound(
+async def _spoken(
     account: Account, voice: VendorVoice, pace: Pace, text: str, output_format: str
-) -> AsyncIterator[bytes]:
+) -> AsyncIterator[tuple[Speech, Piece]]:
+    """The speech, and each piece of it when its time has come."""
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     with account.generating():
-        data = encoded((await voice.say(text)).pcm16, output_format)
-        size = round(_CHUNK_MS * bytes_per_ms(output_format)) // 2 * 2
-        for at in range(0, len(data), size):
-            await asyncio.sleep(began_s + pace.delay_s(at / bytes_per_ms(output_format)) - loop.time())
-            yield data[at : at + size]
+        said = await voice.say(text)
+        for piece in await asyncio.to_thread(
+            lambda: list(pieces(said.pcm16, output_format, each_ms=_CHUNK_MS))
+        ):
+            await asyncio.sleep(began_s + pace.delay_s(piece.from_ms) - loop.time())
+            yield said, piece
+
+
+def _timed(said: Speech, piece: Piece) -> dict[str, object]:
+    """A piece of sound with its characters, as the vendor words it: timed from the speech's beginning."""
+    alignment = said.seconds_of_characters(piece.from_ms, piece.until_ms)
+    return {
+        "audio_base64": base64.b64encode(piece.data).decode(),
+        "alignment": alignment,
+        "normalized_alignment": alignment,
+    }
+
+
+def _line(fields: dict[str, object]) -> bytes:
+    return json.dumps(fields).encode() + b"\n"
 
 
 def _voice(voice_id: str, name: str) -> dict[str, object]:
     return {"voice_id": voice_id, "name": name, "category": "premade", "labels": {}}
 
 
-def server_config(app: FastAPI, *, log_level: str = "warning") -> uvicorn.Config:
-    """How it is served: as the vendor does, without compression on the sockets."""
+def server_config(
+    app: FastAPI,
+    *,
+    log_level: str = "warning",
+    certificate: Path | None = None,
+    certificate_key: Path | None = None,
+) -> uvicorn.Config:
+    """How it is served: as the vendor does, without compression on the sockets; with TLS if there is a
+    certificate."""
     return uvicorn.Config(
         app,
+        ssl_certfile=certificate,
+        ssl_keyfile=certificate_key,
         log_level=log_level,
         access_log=False,
         ws="websockets-sansio",
@@ -170,7 +225,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"elevenlabs: cannot listen on {options.host}:{options.port}: {error}", file=sys.stderr)
             return 2
         host, port = listener.getsockname()[:2]
-        print(f"ELEVENLABS_BASE_URL=http://{host}:{port}", flush=True)
+        scheme = "http" if options.certificate is None else "https"
+        print(f"ELEVENLABS_BASE_URL={scheme}://{host}:{port}", flush=True)
         print(f"ELEVENLABS_API_KEY={options.api_key}", flush=True)
         print(f"voices: {', '.join(account.voices)}", flush=True)
         voice = VendorVoice()
@@ -178,9 +234,20 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             voice.say_now("Ready.")
             app = create_app(account, voice, pace=pace, ears=ears)
-            uvicorn.Server(server_config(app, log_level=options.log_level)).run(sockets=[listener])
+            config = server_config(
+                app,
+                log_level=options.log_level,
+                certificate=options.certificate,
+                certificate_key=options.certificate_key,
+            )
+            if config.is_ssl:
+                config.load()
+            uvicorn.Server(config).run(sockets=[listener])
         except SpeechError as error:
             print(f"elevenlabs: {error}", file=sys.stderr)
+            return 2
+        except OSError as error:  # also what is no certificate, and a key that does not fit
+            print(f"elevenlabs: --certificate {options.certificate}: {error}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             return 0
@@ -202,6 +269,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--first-audio-ms", type=float, default=75.0, help="wait for the first sound")
     parser.add_argument("--pace", type=float, default=10.0, help="speed, as a multiple of real time")
+    parser.add_argument("--certificate", type=Path, metavar="PEM", help="speak TLS (https, wss) with it")
+    parser.add_argument(
+        "--certificate-key", type=Path, metavar="PEM", help="its key, if not in the same file"
+    )
     parser.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
     return parser
 

@@ -6,18 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
-import soxr
-
-from backend.core.g711 import Codec
-from backend.simulator.elevenlabs_voice import RATE_HZ
+from backend.simulator.elevenlabs_formats import FORMATS
 
 VOICES = {"21m00Tcm4TlvDq8ikWAM": "Rachel", "pNInz6obpgDQGcFmaJgB": "Adam"}
 MODELS = ("eleven_flash_v2_5", "eleven_turbo_v2_5", "eleven_multilingual_v2", "eleven_v3")
 _HALF_PRICE = ("eleven_flash", "eleven_turbo")
 _LONGEST_TEXT = 40_000
-_PCM_RATES_HZ = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)
-FORMATS = ("ulaw_8000", "alaw_8000", *(f"pcm_{rate_hz}" for rate_hz in _PCM_RATES_HZ))
 
 
 class Refused(Exception):
@@ -122,20 +116,3 @@ class Account:
             "can_use_professional_voice_cloning": True,
             "status": "active",
         }
-
-
-def encoded(pcm16_24k: bytes, output_format: str) -> bytes:
-    """24 kHz int16 in one of FORMATS."""
-    kind, _, rate = output_format.partition("_")
-    samples = np.frombuffer(pcm16_24k, "<i2").astype(np.float32) / 32768
-    resampled = soxr.resample(samples, RATE_HZ, int(rate))
-    pcm16: bytes = np.rint(np.clip(resampled, -1, 1) * 32767).astype("<i2").tobytes()
-    if kind == "pcm":
-        return pcm16
-    return (Codec.PCMU if kind == "ulaw" else Codec.PCMA).encode(pcm16)
-
-
-def bytes_per_ms(output_format: str) -> float:
-    """Of encoded sound."""
-    kind, _, rate = output_format.partition("_")
-    return int(rate) * (2 if kind == "pcm" else 1) / 1000

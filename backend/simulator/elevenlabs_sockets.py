@@ -14,7 +14,8 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from backend.simulator.elevenlabs_account import Account, Refused, bytes_per_ms, encoded
+from backend.simulator.elevenlabs_account import Account, Refused
+from backend.simulator.elevenlabs_formats import Piece, pieces
 from backend.simulator.elevenlabs_voice import Speech, VendorVoice
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 _MAX_CONTEXTS = 5
 _MAX_WAITING = 64  # texts of one context; beyond it the socket is read no further
 _SCHEDULE = (120, 160, 250, 290)  # characters that must be there before speech begins unasked
+_LEAST_TRIED = 50  # characters; the least that the schedule may name, too
 _CHUNK_MS = 250.0
 _SENTENCE_ENDS = (".", "!", "?", "…")
 
@@ -152,12 +154,15 @@ class SpeechSocket:
         ends = not self._multi and text == ""
         if message.get("close_context") or ends:
             await self._close(context, flush=ends)
-        elif message.get("flush") or message.get("try_trigger_generation") or self._is_due(context):
+        elif message.get("flush") or self._is_due(context, tried=bool(message.get("try_trigger_generation"))):
             await self._flush(context)
         return ends
 
-    def _is_due(self, context: _Context) -> bool:
+    def _is_due(self, context: _Context, *, tried: bool = False) -> bool:
+        """`tried`: the client asks for sound as soon as there is enough text for any."""
         said = context.buffer.strip()
+        if tried and len(said) >= _LEAST_TRIED:
+            return True
         if self._auto:
             return said.endswith(_SENTENCE_ENDS)
         return len(said) >= context.schedule[min(context.spoken_parts, len(context.schedule) - 1)]
@@ -191,22 +196,16 @@ class SpeechSocket:
         began_s = loop.time()
         with self._account.generating():
             speech = await self._voice.say(text)
-            data = encoded(speech.pcm16, self._format)
-            size = round(_CHUNK_MS * bytes_per_ms(self._format)) // 2 * 2
-            for at in range(0, len(data), size):
-                from_ms = at / bytes_per_ms(self._format)
-                await asyncio.sleep(began_s + self._pace.delay_s(from_ms) - loop.time())
-                await self._send(
-                    context, self._chunk(speech, data[at : at + size], from_ms, at + size >= len(data))
-                )
+            for piece in await asyncio.to_thread(
+                lambda: list(pieces(speech.pcm16, self._format, each_ms=_CHUNK_MS))
+            ):
+                await asyncio.sleep(began_s + self._pace.delay_s(piece.from_ms) - loop.time())
+                await self._send(context, self._chunk(speech, piece))
 
-    def _chunk(self, speech: Speech, data: bytes, from_ms: float, last: bool) -> dict[str, Any]:
-        alignment = None
-        if self._aligned:
-            until_ms = float("inf") if last else from_ms + _CHUNK_MS
-            alignment = speech.alignment(from_ms, until_ms)
+    def _chunk(self, speech: Speech, piece: Piece) -> dict[str, Any]:
+        alignment = speech.alignment(piece.from_ms, piece.until_ms) if self._aligned else None
         return {
-            "audio": base64.b64encode(data).decode(),
+            "audio": base64.b64encode(piece.data).decode(),
             "isFinal": None,
             "alignment": alignment,
             "normalizedAlignment": alignment,

@@ -51,6 +51,20 @@ class Speech:
             "charDurationsMs": [round(ends_ms[i] - self.starts_ms[i]) for i in inside],
         }
 
+    def seconds_of_characters(
+        self, from_ms: float, until_ms: float
+    ) -> dict[str, list[str] | list[float]] | None:
+        """The same for a REST reply: timed from the beginning of the speech; None for no character."""
+        inside = [i for i, start_ms in enumerate(self.starts_ms) if from_ms <= start_ms < until_ms]
+        if not inside:
+            return None
+        ends_ms = [*self.starts_ms[1:], self.duration_ms]
+        return {
+            "characters": [self.text[i] for i in inside],
+            "character_start_times_seconds": [round(self.starts_ms[i] / 1000, 3) for i in inside],
+            "character_end_times_seconds": [round(ends_ms[i] / 1000, 3) for i in inside],
+        }
+
 
 class VendorVoice:
     """Speaks in one thread of its own; what was said once is kept. `close` once."""

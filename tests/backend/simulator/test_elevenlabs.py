@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import atexit
 import base64
+import io
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+import soundfile
 import soxr
+import trustme
 import uvicorn
 from elevenlabs import VoiceSettings
 from elevenlabs.client import AsyncElevenLabs, ElevenLabs
@@ -27,8 +31,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from backend.core.g711 import Codec
 from backend.core.speech import CharMark
 from backend.errors import SpeechError
-from backend.simulator.elevenlabs import create_app, server_config
+from backend.simulator.elevenlabs import create_app, main, server_config
 from backend.simulator.elevenlabs_account import Account
+from backend.simulator.elevenlabs_formats import FORMATS, encoded
 from backend.simulator.elevenlabs_sockets import Pace
 from backend.simulator.elevenlabs_voice import VendorVoice
 from backend.simulator.phrases import hears_any
@@ -72,16 +77,19 @@ def _voice() -> VendorVoice:
 
 
 @asynccontextmanager
-async def house(*, pace: Pace = FAST, **account: Any) -> AsyncIterator[House]:
+async def house(
+    *, pace: Pace = FAST, certificate: Path | None = None, **account: Any
+) -> AsyncIterator[House]:
     owner = Account(**account)
     app = create_app(owner, _voice(), pace=pace)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(server_config(app))
+        server = uvicorn.Server(server_config(app, certificate=certificate))
         server.capture_signals = contextmanager(lambda: iter([None]))  # type: ignore[method-assign]
         serving = asyncio.create_task(server.serve(sockets=[listener]))  # connections wait until it does
         try:
             async with httpx.AsyncClient() as http:
-                yield House(owner, app, f"http://127.0.0.1:{listener.getsockname()[1]}", http)
+                scheme = "http" if certificate is None else "https"
+                yield House(owner, app, f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", http)
         finally:
             server.should_exit = True
             await serving
@@ -137,11 +145,110 @@ async def test_the_sdk_is_spoken_to_over_http(ears: LocalTranscriber) -> None:
             await client.voices.get("nobody")
 
 
+def at_8k(mp3: bytes) -> bytes:
+    """An MP3 as PCM for the recogniser."""
+    samples, rate_hz = soundfile.read(io.BytesIO(mp3), dtype="float32")
+    return (soxr.resample(samples, rate_hz, 8_000).clip(-1, 1) * 32767).astype("<i2").tobytes()
+
+
+@pytest.mark.parametrize("method", ["convert", "stream"])
+async def test_the_sdks_default_is_an_mp3_of_128_kbit(method: str, ears: LocalTranscriber) -> None:
+    async with house() as vendor:
+        chunks = getattr(vendor.sdk().text_to_speech, method)(RACHEL, text=TEXT)
+        mp3 = b"".join([chunk async for chunk in chunks])
+        told = soundfile.info(io.BytesIO(mp3))
+        assert (told.format, told.samplerate, told.channels) == ("MP3", 44_100, 1)
+        assert len(mp3) * 8 / told.duration == pytest.approx(128_000, rel=0.05)
+        assert hears_any([TEXT], await ears.transcribe(at_8k(mp3)))
+
+
+@pytest.mark.parametrize("output_format", [each for each in FORMATS if each.startswith("mp3")])
+def test_every_mp3_has_the_rate_it_is_called_by(output_format: str) -> None:
+    _, rate_hz, kbit = output_format.split("_")
+    mp3 = encoded(_voice().say_now(TEXT).pcm16, output_format)
+    told = soundfile.info(io.BytesIO(mp3))
+    assert told.samplerate == int(rate_hz)
+    assert len(mp3) * 8 / told.duration == pytest.approx(int(kbit) * 1000, rel=0.1)
+
+
+@pytest.mark.parametrize("output_format", ["mp3_44100_128", "mp3_22050_32"])
+def test_mp3s_that_are_joined_play_to_the_end(output_format: str) -> None:
+    one = encoded(_voice().say_now(TEXT).pcm16, output_format)
+    once, twice = (soundfile.read(io.BytesIO(each))[0] for each in (one, one + one))
+    assert one[0] == 0xFF and b"Info" not in one[:64], "begins with a frame of sound"
+    assert len(twice) == pytest.approx(2 * len(once), rel=0.02)
+
+
+async def test_the_sdk_gets_timestamps_with_the_whole(ears: LocalTranscriber) -> None:
+    async with house() as vendor:
+        reply = await vendor.sdk().text_to_speech.convert_with_timestamps(RACHEL, text=TEXT)
+        mp3 = base64.b64decode(reply.audio_base_64)
+        assert hears_any([TEXT], await ears.transcribe(at_8k(mp3)))
+        assert reply.alignment is not None and reply.normalized_alignment == reply.alignment
+        assert "".join(reply.alignment.characters) == TEXT
+        starts, ends = (
+            reply.alignment.character_start_times_seconds,
+            reply.alignment.character_end_times_seconds,
+        )
+        assert starts == sorted(starts) and starts[1:] == ends[:-1]
+        assert ends[-1] <= soundfile.info(io.BytesIO(mp3)).duration + 0.01
+
+
+async def test_the_sdk_gets_timestamps_as_it_is_spoken(ears: LocalTranscriber) -> None:
+    async with house() as vendor:
+        stream = vendor.sdk().text_to_speech.stream_with_timestamps(RACHEL, text=TEXT)
+        chunks = [chunk async for chunk in stream]
+        assert len(chunks) > 5
+        mp3 = b"".join(base64.b64decode(chunk.audio_base_64) for chunk in chunks)
+        assert hears_any([TEXT], await ears.transcribe(at_8k(mp3)))
+        timed = [chunk.alignment for chunk in chunks if chunk.alignment is not None]
+        assert "".join(char for each in timed for char in each.characters) == TEXT
+        starts = [start for each in timed for start in each.character_start_times_seconds]
+        assert starts == sorted(starts)
+        assert vendor.account.character_count == len(TEXT)
+
+
+@pytest.mark.parametrize("path", ["", "/stream", "/with-timestamps", "/stream/with-timestamps"])
+async def test_every_way_to_ask_is_refused_without_the_key(path: str) -> None:
+    async with house() as vendor, httpx.AsyncClient() as http:
+        asked = await http.post(f"{vendor.url}/v1/text-to-speech/{RACHEL}{path}", json={"text": TEXT})
+        assert (asked.status_code, asked.json()["detail"]["code"]) == (401, "invalid_api_key")
+
+
+@pytest.mark.filterwarnings("ignore:ConnectionClosed.code is deprecated:DeprecationWarning")
+async def test_over_tls_the_sdk_works_unchanged_its_websocket_helper_too(
+    ears: LocalTranscriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The helper says wss whatever the address, so without TLS it cannot be had as it is."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    words = ["Your appointment ", "is on Tuesday, ", "the twenty first of October, ", "at three."]
+
+    def listen(url: str) -> bytes:
+        with httpx.Client() as http:
+            client = ElevenLabs(api_key=KEY, base_url=url, httpx_client=http)
+            assert client.voices.get(RACHEL).name == "Rachel"
+            return b"".join(client.text_to_speech.convert_realtime(RACHEL, text=iter(words)))
+
+    async with house(certificate=tmp_path / "server.pem") as vendor, asyncio.timeout(20):
+        mp3 = await asyncio.to_thread(listen, vendor.url)
+    heard = (await ears.transcribe(at_8k(mp3))).lower()
+    assert "appointment" in heard and "october" in heard and "three" in heard.replace("3", "three")
+
+
+def test_a_certificate_that_is_none_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "no.pem").write_text("no certificate")
+    assert main(["--port", "0", "--certificate", str(tmp_path / "no.pem")]) == 2
+    assert "elevenlabs: --certificate" in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("ignore:ConnectionClosed.code is deprecated:DeprecationWarning")
 async def test_the_sdks_own_websocket_helper_is_spoken_to(ears: LocalTranscriber) -> None:
     async with house() as vendor:
         client = ElevenLabs(api_key=KEY, base_url=vendor.url)
-        # The helper always says wss; its address is put right here.
+        # The helper always says wss; without TLS, its address is put right here.
         helper = client.text_to_speech
         helper._ws_base_url = vendor.url.replace("http", "ws")
         heard: list[bytes] = []
@@ -351,7 +458,7 @@ async def test_a_single_stream_speaks_when_enough_text_is_there_and_at_the_end()
         ([], "", "wrong", "invalid_api_key"),
         ([{"text": " ", "xi_api_key": "wrong"}], "", "", "invalid_api_key"),
         ([{"text": " "}], "", "", "invalid_api_key"),
-        ([], "output_format=mp3_44100_128", KEY, "invalid_output_format"),
+        ([], "output_format=opus_48000_32", KEY, "invalid_output_format"),
         ([], "output_format=ulaw_8000&model_id=eleven_v3", KEY, "unsupported_model"),
         ([{"text": " ", "context_id": str(n)} for n in range(6)], "output_format=ulaw_8000", KEY,
          "max_contexts_exceeded"),
