@@ -86,3 +86,17 @@ def test_what_the_backend_does_not_take_is_wrong_usage() -> None:
 )
 def test_a_command_of_a_program_helps(module: str, command: tuple[str, ...]) -> None:
     assert python("-m", module, *command, "-h").returncode == 0
+
+
+@pytest.mark.parametrize("module", ["backend", "runpod_server"])
+def test_a_mistyped_setting_is_pointed_out_at_the_start(tmp_path: Path, module: str) -> None:
+    # Neither gets far: there are no agents, and the voices cannot be kept.
+    lines = "SESAME_APIKEY=s3cr3t\nAGENTS_DIR=none\nVOICES_DIR=/dev/null/voices\nCRM_KEY=x\n"
+    (tmp_path / ".env").write_text(lines)
+    started = python("-m", module, folder=tmp_path)
+    assert started.returncode == 1
+    assert (
+        started.stderr.count("SESAME_APIKEY is no setting and has no effect; did you mean SESAME_API_KEY?")
+        == 1
+    )
+    assert "CRM_KEY" not in started.stderr and "s3cr3t" not in started.stderr
