@@ -185,11 +185,13 @@ class Flow:
         here.spoke()
         here.keys, here.slip = digits[:MAX_KEYS], False
         transitions = here.transitions
-        if here.wants_yes_no and not any(item.when.digits for item in transitions):
-            if (answer := _YES_NO_KEYS.get(without_end(digits))) is not None:
-                return self.heard(answer)
-            here.slip = True
-            return None
+        if here.wants_yes_no:
+            key = without_end(digits)
+            if key in _YES_NO_KEYS and not ask_for(transitions, key):
+                return self.heard(_YES_NO_KEYS[key])
+            if not any(item.when.digits for item in transitions):
+                here.slip = True
+                return None
         before = here.parts.text
         if before:  # they go on with what was said
             transitions = tuple(item for item in here.node.transitions if item.when.digits)

@@ -258,6 +258,19 @@ def test_pound_after_the_key_for_yes() -> None:
     assert step and step.node_id == "end" and call.variables["sure"] == "yes"
 
 
+def test_the_key_for_yes_counts_where_another_key_leads_to_a_human() -> None:
+    asks = node("a", ("end", OTHERWISE), collect={"name": "sure", "type": "yes_no"}, say="Sure?")
+    human = (("human", {"digits": "0"}),)
+    call = started(asks, end(), end("human"), everywhere=human)
+    step = call.digits("2#")
+    assert step and step.node_id == "end" and call.variables["sure"] == "no"
+    step = started(asks, end(), end("human"), everywhere=human).digits("0")
+    assert step and step.node_id == "human"
+    one = (("human", {"digits": "1"}),)
+    step = started(asks, end(), end("human"), everywhere=one).digits("1")
+    assert step and step.node_id == "human", "what is written comes first"
+
+
 def test_which_keys_are_asked_for() -> None:
     call = started(node("a", ("end", {"digits": "*[0-9]"}), ("end", {"keywords": ["yes"]})), end())
     assert [key for key in "1*#" if call.asks_for_key(key)] == ["*"]
