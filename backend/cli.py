@@ -32,6 +32,7 @@ from backend.settings import Settings, load_agent_secrets, load_settings, unknow
 from backend.simulator.demo import run_demo
 from backend.simulator.sample_scripts import read_script
 from backend.simulator.session import Simulation, run_simulation
+from backend.speaker_check import speaker_warnings
 from backend.storage.agent_files import AgentFiles
 from backend.storage.prompts import PromptStore
 
@@ -373,8 +374,6 @@ def _prompts_there() -> PromptStore:
 
 
 def _speaker_warnings(agents: Sequence[Agent]) -> list[str]:
-    from backend.speaker_check import speaker_warnings  # needs a second to load
-
     try:
         return asyncio.run(speaker_warnings(agents, load_settings()))
     except ConfigError as error:
