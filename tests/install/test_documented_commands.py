@@ -1,8 +1,9 @@
 """Every command that README and docs show runs here as it is written, or stands in `NOT_RUN` with the reason.
 
-Installed is the wheel with `[local]` and nothing else, and the folder is one that `voice-agent init` made out
-of nothing; a speech server, the Telnyx stand-in and a backend are up, as the pages suppose. Two things differ from
-what is written: the ports, which may be taken, and that `simulate` forgives a busy machine its latency.
+Installed is the wheel with `[local]` and nothing else, and the folder is one that `voice-agent init`
+made out of nothing; a speech server, the Telnyx stand-in and a backend are up, as the pages suppose. Two
+things differ from what is written: the ports, which may be taken, and that `simulate` forgives a busy
+machine its latency.
 """
 
 from __future__ import annotations
