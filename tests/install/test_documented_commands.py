@@ -155,7 +155,7 @@ def shell_of(
 
 @contextmanager
 def serving(world: World, text: str, ports: Mapping[int, int], **settings: str) -> Iterator[Path]:
-    """The text once it is reached at all of the ports."""
+    """The text once it answers at all of the ports."""
     with shell_of(world, text, ports, **settings) as (shell, output):
         for port in ports.values():
             wait_for(port, shell, output)
@@ -174,8 +174,9 @@ def end(shell: subprocess.Popen[bytes]) -> None:
 def wait_for(port: int, shell: subprocess.Popen[bytes], output: Path) -> None:
     while True:
         assert shell.poll() is None, output.read_text()
-        with socket.socket() as sock:
-            if sock.connect_ex(("127.0.0.1", port)) == 0:
+        with suppress(httpx.TransportError):  # its port takes connections before it serves
+            answer = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
+            if '"loading"' not in answer.text:
                 return
         time.sleep(0.05)
 
