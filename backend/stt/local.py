@@ -67,9 +67,9 @@ class LocalTranscriber:
     async def _in_thread(self, part: NDArray[np.int16]) -> str:
         if self._closed:
             raise HearingError("speech-to-text is closed", reason="closed")
-        future = self._thread.submit(self._run, part)
         try:
-            return await asyncio.wrap_future(future)
+            # By the loop, which may have a clock of its own that must not leap over the work.
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, part)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
