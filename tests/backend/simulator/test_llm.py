@@ -92,7 +92,7 @@ async def test_delays_are_kept() -> None:
             if chunk.choices[0].delta.content:
                 heard.append((chunk.choices[0].delta.content, loop.time() - began_s))
         assert [text for text, _ in heard] == ["One ", "two"]
-        assert heard[0][1] >= 0.19 and heard[1][1] - heard[0][1] >= 0.07
+        assert heard[0][1] >= 0.19 and heard[1][1] >= 0.27
 
 
 def heard(user: str, tool: str | None = None, **more: Any) -> Heard:

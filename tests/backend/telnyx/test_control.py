@@ -272,7 +272,7 @@ async def test_a_rate_limit_longer_than_the_deadline_fails_at_once(
     with pytest.raises(CarrierError, match="rate limit") as caught:
         await control.answer("v3:a", command_id="c")
     assert caught.value.code == "10011"
-    assert time.monotonic() - began_s < 4
+    assert time.monotonic() - began_s < 30, "the thirty seconds were not waited for"
     assert len(carrier.requests) == 1
 
 
@@ -308,7 +308,7 @@ async def test_no_answer_ends_at_the_deadline(carrier: Carrier) -> None:
     began_s = time.monotonic()
     with pytest.raises(CarrierError, match=r"did not answer in time \(0\.6 s"):
         await control.hangup("v3:a", command_id="c")
-    assert time.monotonic() - began_s < 3
+    assert time.monotonic() - began_s < 30, "not the minute that the SDK waits"
     await control.aclose()
 
 

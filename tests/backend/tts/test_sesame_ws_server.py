@@ -142,19 +142,13 @@ async def test_a_wrong_key_says_which_setting(port: int) -> None:
     await service.aclose()
 
 
-async def test_a_warmed_connection_adds_next_to_nothing_to_the_servers_own_time(port: int) -> None:
+async def test_a_warmed_connection_serves_every_sentence_and_tells_the_servers_own_time(port: int) -> None:
+    """What it adds to that time is measured by `voice-agent latency`."""
     service = client(port)
     await service.connect()
-    clock = asyncio.get_running_loop().time
-    added_ms = []
-    for number in range(25):
-        began_s = clock()
-        first_s = 0.0
-        async with asyncio.timeout(30):
-            async for _ in service.speak(f"This is number {number}."):
-                first_s = first_s or clock()
+    warmed = service._connection
+    for number in range(5):
+        assert await spoken(service, f"This is number {number}.")
         assert service.server_first_audio_ms is not None
-        added_ms.append((first_s - began_s) * 1000 - service.server_first_audio_ms)
+        assert service._connection is warmed
     await service.aclose()
-    print(f"added: median {np.median(added_ms):.1f} ms, p95 {np.percentile(added_ms, 95):.1f} ms")
-    assert np.median(added_ms) <= 5, added_ms

@@ -1,11 +1,10 @@
-"""ENGINE=csm under many clients at once: nothing is left of them, /health is quick, and it is worth it."""
+"""ENGINE=csm under many clients at once: nothing is left of them, /health answers, they share the work."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import http.client
-import importlib.util
 import json
 import os
 import random
@@ -13,7 +12,6 @@ import re
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +22,17 @@ import websockets
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[csm]'")
 pytest.importorskip("transformers", reason="transformers is not installed: pip install -e '.[csm]'")
 
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
 from runpod_server.api.session import Session  # noqa: E402
 from runpod_server.api.utterance import Utterance  # noqa: E402
 from runpod_server.engine.csm import CsmEngine, CsmStream, csm_engine  # noqa: E402
 from runpod_server.engine.csm_source import CsmSource  # noqa: E402
 from runpod_server.engine.csm_worker import Delivery, Rules, _Speaking  # noqa: E402
 from runpod_server.model.csm import CsmRunner  # noqa: E402
-from runpod_server.model.weights import random_csm  # noqa: E402
+from runpod_server.model.prompt import Prompt  # noqa: E402
+from runpod_server.model.sampling import Sampling  # noqa: E402
+from runpod_server.model.weights import LoadedCsm  # noqa: E402
 from runpod_server.voices.store import VoiceStore  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
@@ -143,7 +145,7 @@ async def test_a_thousand_requests_cancelled_and_cut_off_anyhow_leave_nothing(
     assert engine.status().state == "healthy"
 
 
-async def test_health_answers_in_50_ms_while_16_streams_run_and_a_signal_ends_them(tiny_folder: Path) -> None:
+async def test_health_answers_while_16_streams_run_and_a_signal_ends_them(tiny_folder: Path) -> None:
     """A server in a process of its own, as its user starts it."""
     surroundings = {
         "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
@@ -178,42 +180,49 @@ async def test_health_answers_in_50_ms_while_16_streams_run_and_a_signal_ends_th
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
                 while (await client.get("/health")).json()["streams"]["active"] < SLOTS:
                     pass
-            answers_s = await asyncio.to_thread(ask_health, port, 200)
+            await asyncio.to_thread(ask_health, port, 200)
             child.send_signal(signal.SIGTERM)
-            began_s = time.monotonic()
             await child.communicate()
-            assert (child.returncode, time.monotonic() - began_s < 10) == (0, True)
+            assert child.returncode == 0
             assert {await each for each in listeners} == {1001}
     finally:
         if child.returncode is None:
             child.kill()
             await child.communicate()
-    assert answers_s[len(answers_s) * 98 // 100] < 0.05, f"slowest: {answers_s[-5:]}"
 
 
-def ask_health(port: int, times: int) -> list[float]:
-    """Seconds of each answer, ascending."""
+def ask_health(port: int, times: int) -> None:
+    """Each is answered while streams are spoken. How fast is measured by `benchmarks/`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
-    answers_s = []
     for _ in range(times):
-        asked_s = time.perf_counter()
         connection.request("GET", "/health")
         assert json.loads(connection.getresponse().read())["streams"]["active"] > 0
-        answers_s.append(time.perf_counter() - asked_s)
     connection.close()
-    return sorted(answers_s)
 
 
-def test_sixteen_streams_make_eight_times_the_frames_of_generate() -> None:
-    """Of the benchmark's middle size; by processor time, which other programs do not count in."""
-    spec = importlib.util.spec_from_file_location("csm_engine", ROOT / "benchmarks" / "csm_engine.py")
-    assert spec is not None and spec.loader is not None
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
-    csm = random_csm(bench.middle_config(), device="cpu", dtype=torch.float32)
-    runner, ids, frames = CsmRunner(csm.model, slots=SLOTS), bench.prompts(SLOTS), 3
-    bench.generate(csm, ids[:1], 1)
-    bench.run_streams(runner, ids, 1)
-    _, theirs_s = bench.seconds(lambda: bench.generate(csm, ids[:1], frames))
-    _, ours_s = bench.seconds(lambda: bench.run_streams(runner, ids, frames))
-    assert SLOTS * theirs_s / ours_s >= 8
+def test_sixteen_streams_take_as_many_operators_a_frame_as_one(loaded: LoadedCsm) -> None:
+    """Whence many times the frames of `generate`: how many is measured by `benchmarks/csm_engine.py`."""
+    runner = CsmRunner(loaded.model, slots=SLOTS)
+    no_codes = torch.empty(0, runner.shapes.codebooks, dtype=torch.int64)
+    for slot in range(SLOTS):
+        runner.begin(slot, Sampling(0.9, 50, seed=slot))
+        runner.prefill(slot, runner.embed(Prompt(torch.tensor([1, 2, 3]), no_codes)))
+    one, all_of_them = (operators_of(runner, slots) for slots in ([0], list(range(SLOTS))))
+    assert 100 < all_of_them < 1.1 * one
+
+
+class _Counting(TorchDispatchMode):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operators += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operators_of(runner: CsmRunner, slots: list[int]) -> int:
+    """How many of torch's operators one frame of these slots takes."""
+    with _Counting() as counting:
+        runner.step(slots)
+    return counting.operators
