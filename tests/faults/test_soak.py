@@ -1,4 +1,4 @@
-"""A hundred and more calls with a language model, interruptions, hang-ups and faults: nothing is left of them."""
+"""More than a hundred calls with a model, interruptions, hang-ups and faults: nothing is left of them."""
 
 from __future__ import annotations
 
