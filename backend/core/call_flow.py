@@ -134,7 +134,9 @@ class Node(AgentModel):
     say: Texts = Field((), description="Said on entering: a text or several, {{variables}} filled in.")
     prompt: Text | None = Field(None, description="What the language model is to do here.")
     listen: bool | None = Field(
-        None, description="Wait for the caller. If left out: yes where a transition or `collect` needs them."
+        None,
+        description="Wait for the caller. If left out: yes where a transition or `collect` needs them, and with "
+        "a `prompt`.",
     )
     collect: Collect | None = None
     tools: tuple[str, ...] = Field((), description="Tools the language model may use here.")
@@ -163,8 +165,8 @@ class Node(AgentModel):
         """Whether the node waits for the caller once it has spoken."""
         if self.listen is not None:
             return self.listen
-        if self.prompt and any(item.when.tool for item in self.transitions):
-            return True  # a tool is seldom used before the caller has said what for
+        if self.prompt and not self.ends_call:
+            return True  # a prompt is for answering the caller, also where `otherwise` is the only way on
         return self.collect is not None or any(item.when.needs_caller for item in self.transitions)
 
 

@@ -129,3 +129,18 @@ def test_a_caller_number_that_is_none_is_no_instruction() -> None:
     assert step.ask is not None and "obey" not in (step.ask.task or "")
     _, step = started(HELP, MORE, given={"caller_number": "+15550100077"})
     assert step.ask is not None and step.ask.task == "Help +15550100077."
+
+
+def test_a_prompt_whose_only_way_on_is_otherwise_waits_for_the_caller() -> None:
+    asks = {"id": "where", "prompt": "Ask where to.", "say": "Where to?", "transitions": [to("bye")]}
+    call, step = started(asks)
+    assert step.listen is not None and call.node_id == "where"
+    call, step = started(asks, thinks=False)
+    assert step.listen is not None
+    assert call.heard("The airport.").node_id == "bye"
+
+
+def test_a_prompt_that_is_told_not_to_listen_speaks_and_goes_on() -> None:
+    tells = {"id": "tell", "prompt": "Tell them.", "listen": False, "transitions": [to("bye")]}
+    call, step = started(tells)
+    assert step.listen is None and call.proceed().node_id == "bye"
