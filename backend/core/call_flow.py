@@ -135,8 +135,8 @@ class Node(AgentModel):
     prompt: Text | None = Field(None, description="What the language model is to do here.")
     listen: bool | None = Field(
         None,
-        description="Wait for the caller. If left out: yes where a transition or `collect` needs them, and with "
-        "a `prompt`.",
+        description="Wait for the caller. If left out: yes where a transition or `collect` needs them, and "
+        "with a `prompt`.",
     )
     collect: Collect | None = None
     tools: tuple[str, ...] = Field((), description="Tools the language model may use here.")
