@@ -170,7 +170,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     install_error_handlers(app)
     app.include_router(webhooks_router(manager, verifier, metrics))
     app.include_router(media_router(manager))
-    app.include_router(calls_router(manager, store, guard))
+    app.include_router(calls_router(manager, store, agents, guard))
     app.include_router(agents_router(agents, guard))
     known_carrier = carrier if settings.telnyx_api_key else None
     app.include_router(

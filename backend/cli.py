@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import glob
-import json
 import logging
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -23,6 +22,7 @@ from rich.markup import escape
 
 from backend import __version__, shipped
 from backend.core.agent import Agent, missing_variables
+from backend.core.agent_names import slug
 from backend.core.urls import check_http_url
 from backend.errors import BackendError, ConfigError
 from backend.extras import need
@@ -213,7 +213,7 @@ def chat(
     console, settings = _console(), _settings()
     known = _AgentsOf(agents_dir or settings.agents_dir)
     if agent is None and len(known.all()) > 1:
-        names = ", ".join(_slug(one.name) for one in known.all())
+        names = ", ".join(slug(one.name) for one in known.all())
         _fail(f"say which agent: voice-agent chat NAME; known are {names}")
     found = known.all()[0] if agent is None else known.find(agent)
     given = _variables(variables or [])
@@ -403,27 +403,13 @@ class _AgentsOf:
         return self._files.all()
 
     def find(self, wanted: str) -> Agent:
-        stem = Path(wanted).stem if wanted.endswith(".json") else wanted
-        for agent in self._files.all():
-            if stem.lower() in (agent.id.lower(), _slug(agent.name)) or stem == agent.name:
-                return agent
-        if (agent_id := self._id_in_file(stem)) and (found := self._files.get(agent_id)):
+        if (found := self._files.find(wanted)) is not None:
             return found
+        file = f"{Path(wanted).stem if wanted.endswith('.json') else wanted}.json"
+        if problem := next((p for p in self._files.problems if p.file == file), None):
+            _fail(str(problem))
         known = ", ".join(f"{agent.name} ({agent.id})" for agent in self._files.all())
         _fail(f"there is no agent {wanted} in {self._folder}; known are {known}")
-
-    def _id_in_file(self, stem: str) -> str | None:
-        path = self._folder / f"{stem}.json"
-        if path.parent != self._folder or not path.is_file():
-            return None
-        if problem := next((p for p in self._files.problems if p.file == path.name), None):
-            _fail(str(problem))
-        agent_id = json.loads(path.read_text(encoding="utf-8")).get("id")
-        return agent_id if isinstance(agent_id, str) else None
-
-
-def _slug(name: str) -> str:
-    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
 def _variables(given: list[str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.core.agent import Agent
+from backend.core.agent_names import named
 from backend.core.agent_text import inspect_agent
 from backend.errors import AgentError
 
@@ -92,6 +93,14 @@ class AgentFiles:
     def get(self, id: str) -> Agent | None:
         """The agent of that id (of either case, for a UUID)."""
         return self._by_id.get(id.lower())
+
+    def find(self, wanted: str) -> Agent | None:
+        """The agent that a person would call so: by its id, its name, the slug of its name, or its file."""
+        stem = Path(wanted).stem if wanted.endswith(".json") else wanted
+        if (agent := named(self._serving, stem)) is not None:
+            return agent
+        file = self._files.get(self.dir / f"{stem}.json")
+        return file.served if file else None
 
     def by_number(self, e164: str) -> Agent | None:
         """The agent that answers that number."""

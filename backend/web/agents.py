@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body, Depends, Response
 from pydantic import BaseModel, Field
 
 from backend.core.agent import Agent
+from backend.core.agent_names import no_agent
 from backend.errors import RequestError
 from backend.web.auth import Guard
 from backend.web.errors import responses
@@ -64,10 +65,7 @@ def agents_router(agent_files: AgentStore, guard: Guard) -> APIRouter:
     @router.get("/{agent_id}", response_model_exclude_unset=True, responses=responses(401, 404))
     async def get_agent(agent_id: str) -> Agent:
         """One agent as its file says it: what the file leaves out is left out here."""
-        agent = agent_files.get(agent_id)
-        if agent is None:
-            raise RequestError(f"There is no agent {agent_id}.", status=404, code="unknown_agent")
-        return agent
+        return known_agent(agent_files, agent_id)
 
     @router.put("/{agent_id}", response_model_exclude_unset=True, responses=put_responses)
     async def put_agent(
@@ -77,8 +75,9 @@ def agents_router(agent_files: AgentStore, guard: Guard) -> APIRouter:
 
         201: it is new. An agent that is broken is not written; the answer names the field and the reason.
         """
-        told_id = agent_json.get("id")
-        if isinstance(told_id, str) and told_id.lower() != agent_id.lower():
+        told_id, found = agent_json.get("id"), agent_files.find(agent_id)
+        meant = {agent_id.lower(), *([found.id.lower()] if found else [])}
+        if isinstance(told_id, str) and told_id.lower() not in meant:
             raise RequestError(
                 f"The address names agent {agent_id} and the agent says that its id is {told_id}; "
                 "they must be the same.",
@@ -86,12 +85,20 @@ def agents_router(agent_files: AgentStore, guard: Guard) -> APIRouter:
                 code="id_mismatch",
             )
         async with writing:
-            if agent_files.get(agent_id) is None:
+            if agent_files.get(told_id if isinstance(told_id, str) else agent_id) is None:
                 response.status_code = 201
             # On the loop, though it writes a small file: calls read the agents without a lock.
             return agent_files.put(agent_json)
 
     return router
+
+
+def known_agent(agent_files: AgentStore, wanted: str) -> Agent:
+    """The agent that goes by this id, name or file. RequestError names the nearest."""
+    agent = agent_files.find(wanted)
+    if agent is None:
+        raise RequestError(no_agent(wanted, agent_files.all()), status=404, code="unknown_agent")
+    return agent
 
 
 def _summary(agent: Agent) -> AgentSummary:

@@ -10,10 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from backend.core.records import CallRecord, CallState, Direction
 from backend.errors import RequestError
 from backend.web import views
+from backend.web.agents import known_agent
 from backend.web.auth import Guard
 from backend.web.checks import check_destination, check_digits, check_number, check_words
 from backend.web.errors import responses
-from backend.web.ports import CallActions, CallReader
+from backend.web.ports import AgentStore, CallActions, CallReader
 
 _VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
 _VariableValue = Annotated[str, StringConstraints(max_length=4000)]
@@ -27,7 +28,9 @@ class _Body(BaseModel):
 class PlaceCall(_Body):
     """A call to place."""
 
-    agent_id: str = Field(min_length=1, max_length=64, description="Who calls: the id of an agent.")
+    agent_id: str = Field(
+        min_length=1, max_length=128, description="Who calls: an agent's id, name, slug of its name, or file."
+    )
     to: _Number = Field(description="Whom to call.", examples=["+15551234567"])
     from_number: _Number | None = Field(
         None, alias="from", description="The caller id; left out: TELNYX_FROM_NUMBER, or the agent's number."
@@ -68,7 +71,7 @@ class Accepted(BaseModel):
     status: Literal["accepted"] = "accepted"
 
 
-def calls_router(manager: CallActions, store: CallReader, guard: Guard) -> APIRouter:
+def calls_router(manager: CallActions, store: CallReader, agent_files: AgentStore, guard: Guard) -> APIRouter:
     """`/api/v1/calls` and what can be done to one."""
     router = APIRouter(prefix="/api/v1/calls", tags=["calls"], dependencies=[Depends(guard)])
     acting = responses(401, 404, 409, 422, 502)
@@ -83,6 +86,7 @@ def calls_router(manager: CallActions, store: CallReader, guard: Guard) -> APIRo
         ] = None,
     ) -> views.CallView:
         """Place a call. It is queued and dialled after the answer; follow it by its id."""
+        body.agent_id = known_agent(agent_files, body.agent_id).id
         call = await manager.place_call(
             agent_id=body.agent_id,
             to=body.to,

@@ -231,3 +231,20 @@ def test_the_schema_knows_every_field_and_no_other() -> None:
     assert schema["additionalProperties"] is False
     assert {"$schema", "id", "tts_provider", "call_flow", "turns", "tools"} <= schema["properties"].keys()
     assert set(schema["required"]) == {"id", "name", "call_flow"}
+
+
+@pytest.mark.parametrize("wanted", ["desk", "DESK", "Front Desk!", "front-desk", "mine", "mine.json"])
+def test_an_agent_is_found_by_what_people_call_it(tmp_path: Path, wanted: str) -> None:
+    write(tmp_path, "mine.json", agent("desk", name="Front Desk!"))
+    write(tmp_path, "other.json", agent("other"))
+    found = loaded(tmp_path).find(wanted)
+    assert found is not None and found.id == "desk"
+
+
+def test_an_id_is_found_before_another_agents_name_or_file(tmp_path: Path) -> None:
+    write(tmp_path, "a.json", agent("one", name="Two"))
+    write(tmp_path, "two.json", agent("three"))
+    write(tmp_path, "z.json", agent("two", name="Last"))
+    found = loaded(tmp_path).find("two")
+    assert found is not None and found.name == "Last"
+    assert loaded(tmp_path).find("../two") is None

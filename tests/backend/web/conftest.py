@@ -149,7 +149,7 @@ async def _backend(folder: Path, guard: Guard, *, telnyx: bool) -> Backend:
     store = await CallStore.open(f"sqlite:///{folder}/calls.sqlite3")
     manager, carrier, metrics, app = LiveCalls(store), Carrier(), Metrics(), FastAPI()
     install_error_handlers(app)
-    app.include_router(calls_router(manager, store, guard))
+    app.include_router(calls_router(manager, store, files, guard))
     app.include_router(agents_router(files, guard))
     app.include_router(
         health_router(

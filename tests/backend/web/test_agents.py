@@ -81,7 +81,7 @@ async def test_another_agents_number_is_not_taken(backend, client) -> None:
     assert not (backend.files.dir / "other.json").exists()
 
 
-@pytest.mark.parametrize("agent_id", ["reminder", "..%2F..%2Fetc", "front-desk.json"])
+@pytest.mark.parametrize("agent_id", ["reminder", "..%2F..%2Fetc", "front-desk-2.json"])
 async def test_address_and_agent_must_agree(backend, client, agent_id) -> None:
     answer = await client.put(f"/api/v1/agents/{agent_id}", json=agent(backend))
     assert answer.status_code in (404, 422)
@@ -92,3 +92,11 @@ async def test_a_body_that_is_no_agent(client) -> None:
     answer = await client.put("/api/v1/agents/front-desk", json=["not", "one"])
     assert answer.status_code == 422
     assert "send a JSON object" in answer.json()["message"]
+
+
+async def test_an_agent_is_found_by_its_file_and_a_wrong_name_gets_the_nearest(backend, client) -> None:
+    assert (await client.get("/api/v1/agents/front-desk.json")).json()["id"] == "front-desk"
+    told = (await client.get("/api/v1/agents/frontdesk")).json()["message"]
+    assert told == "There is no agent 'frontdesk'; did you mean 'front-desk'?"
+    changed = agent(backend, greeting="Welcome.")
+    assert (await client.put("/api/v1/agents/front-desk.json", json=changed)).status_code == 200

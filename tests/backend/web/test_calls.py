@@ -98,7 +98,10 @@ async def test_bodies_that_are_no_json(backend, client) -> None:
 async def test_what_the_calls_refuse_is_told(backend, client) -> None:
     answer = await client.post("/api/v1/calls", json={**ORDER, "agent_id": "nobody"})
     assert answer.status_code == 404
-    assert answer.json() == {"error": "unknown_agent", "message": "there is no agent 'nobody'"}
+    assert answer.json() == {
+        "error": "unknown_agent",
+        "message": "There is no agent 'nobody'; known: front-desk.",
+    }
 
 
 async def test_one_call_with_its_turns(backend, client) -> None:
