@@ -183,6 +183,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
             version=__version__,
             hearing=hearing.health_now,
             thinking=thinking.health_now,
+            voices=routes.chains,
         )
     )
     app.include_router(metrics_router(metrics))

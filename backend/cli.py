@@ -33,6 +33,7 @@ from backend.simulator.demo import run_demo
 from backend.simulator.sample_scripts import read_script
 from backend.simulator.session import Simulation, run_simulation
 from backend.speaker_check import speaker_warnings
+from backend.speech_chain import SpeechChain
 from backend.storage.agent_files import AgentFiles
 from backend.storage.prompts import PromptStore
 
@@ -281,10 +282,13 @@ def check_agents(
     except ConfigError as error:
         if not files.problems:
             _fail(str(error))
+    chain = _speech_chain()
     for agent in files.all():
         numbers = ", ".join(agent.phone_numbers) or "no number: outbound only"
         nodes = len(agent.call_flow.nodes) if agent.call_flow else 0
         console.print(f"[green]✓[/] [bold]{escape(agent.name)}[/] ({agent.id}), {numbers}, {nodes} nodes")
+        if chain is not None:
+            console.print(f"  speaks by {escape(chain.told(agent))}", soft_wrap=True)
     for warning in files.warnings:
         console.print(f"[yellow]![/] {escape(warning)}")
     for warning in _speaker_warnings(files.all()):
@@ -371,6 +375,14 @@ def _prompts_there() -> PromptStore:
         _console().print(f"Nothing is prepared: there is no folder {escape(str(settings.prompts_dir))}")
         raise typer.Exit
     return _prompts(settings)
+
+
+def _speech_chain() -> SpeechChain | None:
+    """None where the settings have faults: agents can be checked all the same."""
+    try:
+        return SpeechChain(load_settings())
+    except ConfigError:
+        return None
 
 
 def _speaker_warnings(agents: Sequence[Agent]) -> list[str]:

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     sesame_fallback_api_key: SecretStr | None = Field(None, description="Bearer key of that server.")
 
     elevenlabs_api_key: SecretStr | None = Field(None, description="Key of ElevenLabs.")
+    elevenlabs_voice_id: str | None = Field(
+        None, description="ElevenLabs' voice of agents that name none: with it, they fall back on ElevenLabs."
+    )
     elevenlabs_base_url: str = Field("https://api.elevenlabs.io", description="Where ElevenLabs is.")
     openai_api_key: SecretStr | None = Field(None, description="Key of the API at OPENAI_BASE_URL.")
     stt_api_key: SecretStr | None = Field(

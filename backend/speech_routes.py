@@ -10,7 +10,7 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from backend.core.speech import RouteName
 from backend.core.urls import websocket_url
 from backend.errors import SpeechError
 from backend.settings import Settings, secret_value
+from backend.speech_chain import SpeechChain
 from backend.tts.elevenlabs_account import ElevenLabsAccount
 from backend.tts.elevenlabs_rest import ElevenLabsRestService
 from backend.tts.elevenlabs_ws import ElevenLabsWebSocketService
@@ -39,14 +40,6 @@ _FIRST_LOOK_S = 3.0
 _AFTER_BUG_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Lack:
-    """What a route needs and has not: what is wrong, and what to do."""
-
-    what: str
-    remedy: str
-
-
 class SpeechRoutes:
     """Every route there is. Use as `async with`: probes run meanwhile, connections are closed at the end."""
 
@@ -58,6 +51,7 @@ class SpeechRoutes:
         clock: Callable[[], float],
     ) -> None:
         self._settings, self._board, self._agents = settings, board, agents
+        self.chain = SpeechChain(settings)
         self._sesame_key = secret_value(settings.sesame_api_key)
         self._elevenlabs_key = secret_value(settings.elevenlabs_api_key)
         self._http = make_client()  # of all calls and probes: connections are kept
@@ -116,13 +110,15 @@ class SpeechRoutes:
         problems: list[str] = []
         # The server remembers by it what a call said before; what is made ahead must not depend on that.
         context_id = f"call-{secrets.token_hex(8)}" if count else None
-        for name in self.wishes(agent):
-            if lack := self.lack(name, agent):
+        for name in self.chain.wishes(agent):
+            if lack := self.chain.lack(name, agent):
                 problems.append(f"{name}: {lack.what}")
             elif name in ROUTES:
                 plans += self._pod_plans(name, agent, taken, context_id, count=count and not plans)
             else:
                 plans.append(self._plan(name, agent))
+        if plans and agent.tts_fallbacks is None:
+            plans[0] = replace(plans[0], asked_anew=True)
         self._tell(agent, problems, plans)
         return plans
 
@@ -159,44 +155,11 @@ class SpeechRoutes:
         """The same, as far as it is known; and the agents that have no route at all."""
         return self._board.health(self._keys()) + list(self._voiceless())
 
+    def chains(self) -> dict[str, str]:
+        """Each agent's voices in order, by its id, in words."""
+        return {agent.id: self.chain.told(agent) for agent in self._agents()}
+
     # --- which routes ----------------------------------------------------------------------------------
-
-    def wishes(self, agent: Agent) -> list[RouteName]:
-        """What the agent asks for, in order, each once; the carrier's own voice is left out."""
-        first: RouteName
-        if agent.tts_provider == "elevenlabs":
-            first = "elevenlabs" if agent.use_websocket_tts else "elevenlabs_rest"
-        elif not self._settings.sesame_self_hosted:
-            first = "sesame_hosted"
-        else:
-            first = "sesame_ws" if agent.use_websocket_tts else "sesame_rest"
-        wishes: list[RouteName] = [first, *agent.tts_fallbacks]
-        return [name for name in dict.fromkeys(wishes) if name != "telnyx"]
-
-    def lack(self, name: RouteName, agent: Agent) -> Lack | None:
-        """Why a route cannot be had; None when it can."""
-        settings = self._settings
-        if name.startswith("sesame") and not settings.sesame_enabled:
-            return Lack("SESAME_ENABLED is false", "set SESAME_ENABLED=true")
-        if name in ROUTES and not settings.sesame_self_hosted:
-            return Lack("SESAME_SELF_HOSTED is false", "set SESAME_SELF_HOSTED=true")
-        if name == "sesame_hosted" and settings.sesame_self_hosted:
-            return Lack("SESAME_SELF_HOSTED is true", "set SESAME_SELF_HOSTED=false and SESAME_URL")
-        if name == "sesame_hosted" and not settings.sesame_url:
-            return Lack("SESAME_URL is not set, and SESAME_SELF_HOSTED is false", "set SESAME_URL")
-        if name == "sesame_fallback" and not settings.sesame_fallback_enabled:
-            remedy = "set SESAME_FALLBACK_ENABLED=true" + (
-                "" if settings.sesame_fallback_url else " and SESAME_FALLBACK_URL"
-            )
-            return Lack("SESAME_FALLBACK_ENABLED is false", remedy)
-        if name == "sesame_fallback" and not settings.sesame_fallback_url:
-            return Lack("SESAME_FALLBACK_URL is not set", "set SESAME_FALLBACK_URL")
-        if name.startswith("elevenlabs") and not self._elevenlabs_key:
-            return Lack("ELEVENLABS_API_KEY is not set", "set ELEVENLABS_API_KEY")
-        if name.startswith("elevenlabs") and agent.elevenlabs_settings.voice_id is None:
-            what = "elevenlabs_settings.voice_id is not set"
-            return Lack(what, "set elevenlabs_settings.voice_id in the agent's file")
-        return None
 
     def everywhere(self, name: RouteName, agent: Agent) -> list[RoutePlan]:
         """One route to every server it leads to, whatever is known of them. It must not be lacking."""
@@ -212,7 +175,7 @@ class SpeechRoutes:
             left = "it has no voice left, and its callers hear an apology"
             if plans:
                 left = "the others serve"
-            elif "telnyx" in agent.tts_fallbacks:
+            elif agent.falls_back_on_carrier:
                 left = "the carrier's own voice serves"
             log.warning("agent %s cannot speak by %s; %s", agent.id, "; ".join(told), left)
 
@@ -247,7 +210,7 @@ class SpeechRoutes:
     def _plan(self, name: RouteName, agent: Agent) -> RoutePlan:
         key = self._key(name)
         voice = (
-            agent.elevenlabs_settings.voice_id or ""
+            self.chain.elevenlabs_voice(agent) or ""
             if name.startswith("elevenlabs")
             else _sesame_voice(agent)
         )
@@ -317,7 +280,7 @@ class SpeechRoutes:
         wanted = agent.elevenlabs_settings
         return {
             "api_key": self._elevenlabs_key or "",
-            "voice_id": wanted.voice_id or "",
+            "voice_id": self.chain.elevenlabs_voice(agent) or "",
             "model_id": wanted.model_id,
             "voice_settings": wanted.model_dump(exclude_none=True, exclude={"voice_id", "model_id"}),
             "language": agent.language,
@@ -328,9 +291,9 @@ class SpeechRoutes:
     def _voiceless(self) -> Iterator[RouteHealth]:
         """Agents that cannot speak, by what they speak by first."""
         for agent in self._agents():
-            wishes = self.wishes(agent)
-            lacks = [self.lack(name, agent) for name in wishes]
-            if all(lacks) and "telnyx" not in agent.tts_fallbacks:
+            wishes = self.chain.wishes(agent)
+            lacks = [self.chain.lack(name, agent) for name in wishes]
+            if all(lacks) and not agent.falls_back_on_carrier:
                 told = "; ".join(f"{lack.what}: {lack.remedy}" for lack in lacks if lack)
                 detail = f"Agent {agent.id} has no voice, its callers hear an apology. {told}."
                 yield RouteHealth(wishes[0], "down", detail)
@@ -338,8 +301,8 @@ class SpeechRoutes:
     def _keys(self) -> list[RouteKey]:
         keys: dict[RouteKey, None] = {}
         for agent in self._agents():
-            for name in self.wishes(agent):
-                if self.lack(name, agent) is None:
+            for name in self.chain.wishes(agent):
+                if self.chain.lack(name, agent) is None:
                     servers = self.pods.urls if name in ROUTES else (self._key(name).server,)
                     keys |= dict.fromkeys(RouteKey(name, server) for server in servers)
         return list(keys)
@@ -357,18 +320,18 @@ class SpeechRoutes:
                 continue
             if key.name == "sesame_hosted" and self._board.health([key])[0].state == "up":
                 continue  # asking again and again would keep awake what is paid for by the hour
-            agent = next(agent for agent in self._agents() if key.name in self.wishes(agent))
+            agent = next(agent for agent in self._agents() if key.name in self.chain.wishes(agent))
             yield Probe((key,), self._connecting(self._plan(key.name, agent)))
 
     def _pods_wanted(self) -> bool:
-        return any(name in ROUTES for agent in self._agents() for name in self.wishes(agent))
+        return any(name in ROUTES for agent in self._agents() for name in self.chain.wishes(agent))
 
     def _voices(self) -> Collection[str]:
         return {
-            agent.elevenlabs_settings.voice_id
+            voice_id
             for agent in self._agents()
-            if agent.elevenlabs_settings.voice_id is not None
-            and any(name.startswith("elevenlabs") for name in self.wishes(agent))
+            if (voice_id := self.chain.elevenlabs_voice(agent)) is not None
+            and any(name.startswith("elevenlabs") for name in self.chain.wishes(agent))
         }
 
     def _voice_look(self, voice_id: str) -> Callable[[], Awaitable[str]]:

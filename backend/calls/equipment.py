@@ -6,7 +6,7 @@ import logging
 
 from backend.calls.leg import SEND_CODEC, CarrierLeg
 from backend.calls.ports import CallParts, CarrierTold, StreamingTranscriber
-from backend.calls.speaking.carrier_voice import CARRIER, CarrierVoice
+from backend.calls.speaking.carrier_voice import CarrierVoice
 from backend.calls.speaking.voice import Voice
 from backend.core.agent import Agent
 from backend.core.failover import Patience
@@ -35,7 +35,7 @@ class Equipment:
             patience=Patience(first_audio_ms=agent.failover.first_audio_ms, hedge_ms=agent.failover.hedge_ms),
             ears=parts.transcriber if agent.language.startswith("en") else None,
             prepared=self.prepared,
-            last_resort=self.carrier_voice.say if CARRIER in agent.tts_fallbacks else None,
+            last_resort=self.carrier_voice.say if agent.falls_back_on_carrier else None,
         )
         self.ears = parts.make_ears(agent, leg.start_hearing) if parts.make_ears else parts.transcriber
 

@@ -55,6 +55,8 @@ class RoutePlan:
     voice_id: str
     """Whose voice, as far as its sound goes: for calibration and for prepared prompts."""
     make: Callable[[], SpeechRoute]
+    asked_anew: bool = False
+    """After a failure that shows itself at once it is asked again, over a fresh connection, before others."""
 
 
 class Transcriber(Protocol):

@@ -105,7 +105,10 @@ class Agent(AgentModel):
     language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Z]{2})?$")] = "en-US"
     tts_provider: Literal["sesame", "elevenlabs"] = "sesame"
     use_websocket_tts: bool = Field(True, description="Stream speech over a WebSocket; false: REST.")
-    tts_fallbacks: tuple[Fallback, ...] = Field((), description="Tried in order when the voice fails.")
+    tts_fallbacks: tuple[Fallback, ...] | None = Field(
+        None,
+        description="Tried in order when the voice fails. Left out: all that is set up; []: none.",
+    )
     failover: FailoverSettings = FailoverSettings()
     sesame_settings: SesameSettings = SesameSettings()
     elevenlabs_settings: ElevenLabsSettings = ElevenLabsSettings()
@@ -123,6 +126,11 @@ class Agent(AgentModel):
     recording: RecordingSettings = RecordingSettings()
     voicemail: VoicemailSettings = VoicemailSettings()
     tools: tuple[HttpTool, ...] = ()
+
+    @property
+    def falls_back_on_carrier(self) -> bool:
+        """Whether the carrier's own voice speaks when no other does."""
+        return self.tts_fallbacks is None or "telnyx" in self.tts_fallbacks
 
     def node(self, node_id: str) -> Node | None:
         """The node of that id, if there is one."""

@@ -52,11 +52,6 @@ def find_errors(agent: Agent) -> Iterator[Problem]:
 
 
 def _voice_errors(agent: Agent) -> Iterator[Problem]:
-    uses_elevenlabs = agent.tts_provider == "elevenlabs" or any(
-        name.startswith("elevenlabs") for name in agent.tts_fallbacks
-    )
-    if uses_elevenlabs and agent.elevenlabs_settings.voice_id is None:
-        yield "elevenlabs_settings.voice_id", "is required: tts_provider or tts_fallbacks uses elevenlabs"
     if agent.failover.transfer_to is not None:
         yield from _transfer_errors(agent, "failover.transfer_to", agent.failover.transfer_to)
     if not agent.language.startswith("en"):
@@ -72,7 +67,7 @@ def _voice_errors(agent: Agent) -> Iterator[Problem]:
 def _list_errors(agent: Agent) -> Iterator[Problem]:
     lists: dict[str, list[str]] = {
         "phone_numbers": list(agent.phone_numbers),
-        "tts_fallbacks": list(agent.tts_fallbacks),
+        "tts_fallbacks": list(agent.tts_fallbacks or ()),
         "stt.fallbacks": list(agent.stt.fallbacks),
         "call_flow.nodes": [node.id for node in agent.call_flow.nodes],
         "tools": [tool.name for tool in agent.tools],

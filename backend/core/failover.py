@@ -65,6 +65,26 @@ class Watch:
         )
 
 
+# They show themselves at once, and may be of one connection or one request: a server that was started anew,
+# a proxy that let go, a sentence that went wrong.
+_OF_ONE_REQUEST: frozenset[SpeechFailure] = frozenset(
+    {"closed", "unreachable", "no_audio", "protocol", "noise", "generation_failed"}
+)
+_STANDING: frozenset[SpeechFailure] = frozenset(
+    {"bad_request", "unauthorized", "quota", "unknown_voice", "not_found"}
+)
+
+
+def may_go_well_anew(reason: SpeechFailure) -> bool:
+    """Whether the same route, asked again over a fresh connection, may well say it, and no time is lost."""
+    return reason in _OF_ONE_REQUEST
+
+
+def may_mend_itself(reason: SpeechFailure) -> bool:
+    """Whether the same route may be well again within seconds, with nobody's help."""
+    return reason not in _STANDING
+
+
 # Our own fault, whoever is asked: the route is as good as before.
 _OURS: frozenset[SpeechFailure] = frozenset({"bad_request"})
 

@@ -30,16 +30,18 @@ class StaticPiece:
     before: str
 
 
-def voice_of(agent: Agent, route: RouteName) -> str | None:
+def voice_of(agent: Agent, route: RouteName, voice_id: str = "") -> str | None:
     """Who speaks when the agent speaks by this route, and how, as one line; None: it gives us no sound.
 
-    Equal for routes that lead to the same voice, whatever server answers.
+    Equal for routes that lead to the same voice, whatever server answers. `voice_id`: the route's, which may
+    be that of the settings.
     """
     if route == "telnyx":
         return None
     settings: dict[str, object]
     if route.startswith("elevenlabs"):
-        settings = agent.elevenlabs_settings.model_dump(exclude_none=True) | {"language": agent.language}
+        given = agent.elevenlabs_settings.model_dump(exclude_none=True)
+        settings = given | ({"voice_id": voice_id} if voice_id else {}) | {"language": agent.language}
     else:
         # Chunks are cut differently, never spoken differently.
         settings = agent.sesame_settings.model_dump(exclude_none=True, exclude={"chunk_samples"})

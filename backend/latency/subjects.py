@@ -72,9 +72,9 @@ async def choose(
     lacking: dict[RouteName, str] = {}
     routes = _routes(settings, agents)
     try:
-        for name in names or (_MEASURED if agent is None else routes.wishes(agent)):
+        for name in names or (_MEASURED if agent is None else routes.chain.wishes(agent)):
             speakers = [agent] if agent is not None else _by_wish(name, agents, routes)
-            lacks = [routes.lack(name, speaker) for speaker in speakers]
+            lacks = [routes.chain.lack(name, speaker) for speaker in speakers]
             if None in lacks:
                 speaker = speakers[lacks.index(None)]
                 subjects += _subjects(settings, routes, name, speaker, text)
@@ -90,7 +90,7 @@ async def choose(
 
 def _by_wish(name: RouteName, agents: Sequence[Agent], routes: SpeechRoutes) -> list[Agent]:
     """Those first that would speak by it."""
-    return sorted(agents, key=lambda agent: name not in routes.wishes(agent))
+    return sorted(agents, key=lambda agent: name not in routes.chain.wishes(agent))
 
 
 def _subjects(

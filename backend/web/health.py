@@ -76,6 +76,9 @@ class HealthView(BaseModel):
     database: PartView | None = None
     telnyx: PartView | None = None
     speech: list[RouteView] | None = None
+    voices: dict[str, str] | None = Field(
+        None, description="By agent: its voices in the order in which they are asked."
+    )
     hearing: list[RouteView] | None = Field(
         None, description="Speech-to-text; `latency_ms`: from asking to the words, lately."
     )
@@ -131,8 +134,9 @@ def health_router(
     version: str,
     hearing: Callable[[], Sequence[RouteHealth]] = tuple,
     thinking: Callable[[], Sequence[LlmHealth]] = tuple,
+    voices: Callable[[], dict[str, str]] = dict,
 ) -> APIRouter:
-    """`GET /api/v1/health`. `carrier` None: no Telnyx key is set. `hearing`, `thinking`: told at once."""
+    """`GET /api/v1/health`. `carrier` None: no Telnyx key is set. From `hearing` on: told at once."""
     router = APIRouter(tags=["health"])
     database = Kept(lambda: _check("answers", store.ping), kept_s=1.0)
     telnyx = Kept(lambda: _check_carrier(carrier), TELNYX_KEPT_S)
@@ -156,6 +160,7 @@ def health_router(
             database=parts[0].result(),
             telnyx=parts[1].result(),
             speech=routes.result(),
+            voices=voices() or None,
             hearing=ears or None,
             language_models=models or None,
         )

@@ -129,7 +129,7 @@ class Preparer:
 
     def _job(self, agent: Agent) -> _Job:
         plans = self._plans(agent)
-        voice = voice_of(agent, plans[0].key.name) if plans else None
+        voice = _voice_of(agent, plans[0]) if plans else None
         return _Job(agent, voice)
 
     def _plans(self, agent: Agent, voice: str | None = None) -> list[RoutePlan]:
@@ -137,8 +137,8 @@ class Preparer:
         plans = list(self._plan_routes(agent))
         if not plans:
             return []
-        voice = voice or voice_of(agent, plans[0].key.name)
-        return [plan for plan in plans if voice_of(agent, plan.key.name) == voice]
+        voice = voice or _voice_of(agent, plans[0])
+        return [plan for plan in plans if _voice_of(agent, plan) == voice]
 
     async def _wanted(self, job: _Job) -> dict[str, _Wanted]:
         """What is to be there. A large agent's texts take a while to take apart: not on the event loop."""
@@ -297,3 +297,7 @@ async def _close(route: SpeechRoute) -> None:
         await route.aclose()
     except SpeechError as error:
         log.debug("speech route not closed politely: %s", error)
+
+
+def _voice_of(agent: Agent, plan: RoutePlan) -> str | None:
+    return voice_of(agent, plan.key.name, plan.voice_id)

@@ -9,13 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from backend.calls.boards.route_board import RouteBoard
 from backend.calls.ports import Clock, PreparedVoice, RoutePlan, SpeechRoute, Transcriber
 from backend.calls.speaking.request import Request
-from backend.core.failover import Patience, Watch, counts_against_route
+from backend.core.failover import (
+    Patience,
+    Watch,
+    counts_against_route,
+    may_go_well_anew,
+    may_mend_itself,
+)
 from backend.core.g711 import Codec
 from backend.core.health import RouteKey
 from backend.core.said import (
@@ -34,6 +41,7 @@ log = logging.getLogger(__name__)
 PREPARED = "prepared"
 """Route name of what was synthesised beforehand."""
 _SOUR_MS = 8_000.0  # a route that failed this call is not asked again for so long, while there is another
+_LOOK_AGAIN_MS = 250.0  # how often routes that failed are tried while the sound already made lasts
 _EAR_MS = 6_000.0  # of the end of what was said
 _LEAST_EAR_MS, _MOST_EAR_MS = 200.0, 1_000.0
 _EAR_MARGIN_MS = 150.0
@@ -137,6 +145,8 @@ class Voice:
         reason: str | None = None
         tried: set[RouteKey] = set()
         problems: list[SpeechError] = []
+        anew: RoutePlan | None = None
+        asked_anew = False
         while piece.spoken:
             if (recording := self._recorded(piece)) is not None:
                 out.begin(piece.text, PREPARED, reason)
@@ -144,7 +154,7 @@ class Voice:
                 out.end()
                 self._has_spoken = True
                 return
-            plan = self._choose(tried)
+            plan = anew or self._choose(tried) or await self._well_again(problems, out)
             if plan is None:
                 await self._resort(piece, out, reason, problems)
                 return
@@ -155,6 +165,10 @@ class Voice:
                 return
             problems.append(broken.error)
             reason = broken.error.reason
+            anew = None
+            if plan.asked_anew and not asked_anew and may_go_well_anew(broken.error.reason):
+                anew, asked_anew = plan, True
+                self._let_go(plan)
             before = f"{before} {piece.until(broken.said).spoken}".strip()
             piece = piece.rest(broken.said)
             log.log(level, "%s; %d words remain to be said", broken.error, len(piece.words))
@@ -173,6 +187,31 @@ class Voice:
         await asyncio.gather(*(route.aclose() for route in self._routes.values()))
 
     # --- which route -----------------------------------------------------------------------------------
+
+    async def _well_again(self, problems: list[SpeechError], out: Outlet) -> RoutePlan | None:
+        """A route that can be connected to again before the sound already made has run out, if there is one.
+
+        A speech server that is started anew takes seconds, and as many seconds of sound may have been made.
+        """
+        standing = {problem.route for problem in problems if not may_mend_itself(problem.reason)}
+        worth_a_look = [plan for plan in self._plans if plan.key.name not in standing]
+        while worth_a_look and out.lead_ms() > self._patience.switch_ms + _LOOK_AGAIN_MS:
+            await asyncio.sleep(_LOOK_AGAIN_MS / 1000)
+            for plan in worth_a_look:
+                self._let_go(plan)
+                try:
+                    async with asyncio.timeout(max(0.0, out.lead_ms() - self._patience.switch_ms) / 1000):
+                        await self._connect(plan)
+                except (SpeechError, TimeoutError) as error:
+                    log.debug("not yet: %s", error)
+                else:
+                    return plan
+        return None
+
+    def _let_go(self, plan: RoutePlan) -> None:
+        """Have the route connect anew when it is asked next."""
+        if (route := self._routes.pop(plan.key, None)) is not None:
+            _spawn(_closed(route), self._discarding)
 
     def _choose(self, tried: set[RouteKey]) -> RoutePlan | None:
         """The best route not tried yet; one that is known to fail only where nothing else is left."""
@@ -413,6 +452,12 @@ def _spawn(work: Coroutine[Any, Any, None], into: set[asyncio.Task[None]]) -> No
     task = asyncio.create_task(work)
     into.add(task)
     task.add_done_callback(into.discard)
+
+
+async def _closed(route: SpeechRoute) -> None:
+    with suppress(SpeechError, TimeoutError):
+        async with asyncio.timeout(_DISCARD_S):
+            await route.aclose()
 
 
 def _no_voice(problems: Sequence[SpeechError]) -> SpeechError:

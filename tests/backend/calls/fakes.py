@@ -341,6 +341,7 @@ class Nodes:
             "id": "tester",
             "name": "Tester",
             "phone_numbers": ["+15550001111"],
+            "tts_fallbacks": [],
             "call_flow": {"start": self.nodes[0]["id"], "nodes": self.nodes},
             **self.extra,
         }

@@ -110,7 +110,6 @@ FIRST = "call_flow.nodes[0]"
             "did you mean 'name'?",
         ),
         (agent(ask(collect={"name": "now_time"}), BYE), f"{FIRST}.collect.name", "'now_time' is built in"),
-        (agent(BYE, tts_fallbacks=["elevenlabs"]), "elevenlabs_settings.voice_id", "is required"),
         (agent(BYE, language="de-DE"), "stt.provider", "'local' hears English only"),
         (
             agent(BYE, language="de-DE", stt={"provider": "openai", "fallbacks": ["local"]}),

@@ -193,8 +193,7 @@ async def test_interrupted_while_playing_out_what_a_failed_voice_left(
         await until(lambda: line.kinds and "remain to be said" in caplog.text, "sound, and the failure")
         began_ms = now_ms()
         await speaker.interrupt()
-        with pytest.raises(SpeechError):
-            await speech
+        assert (await speech).interrupted, "nobody waits for the voice to be well again"
         assert now_ms() - began_ms < 500
 
 
