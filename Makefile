@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 TEST_EXTRAS ?= local,csm,quantize,dev
 # Files of tests side by side; but for those that play calls in real time or measure: each of these is alone.
 TEST_WORKERS ?= 2
-REAL_TIME := tests/e2e tests/faults/test_soak.py tests/faults/test_echoed_keys.py tests/install tests/runpod_server/bench tests/runpod_server/engine/test_csm_crowd.py
+REAL_TIME := tests/e2e tests/faults/test_soak.py tests/faults/test_echoed_keys.py tests/faults/test_shipped_agent.py tests/install tests/runpod_server/bench tests/runpod_server/engine/test_csm_crowd.py
 
 .PHONY: help demo test lint format clean
 

@@ -16,6 +16,7 @@ from backend.core.agent import Agent
 from backend.core.health import RouteKey
 from backend.errors import SpeechError
 from backend.settings import Settings, load_settings
+from backend.speech_chain import SpeechChain
 from backend.speech_routes import SpeechRoutes
 from backend.tts.elevenlabs_rest import ElevenLabsRestService
 from backend.tts.elevenlabs_ws import ElevenLabsWebSocketService
@@ -114,6 +115,56 @@ async def test_the_order_of_routes(wishes: dict[str, Any], given: dict[str, Any]
     speaker = agent(BYE, **wishes)
     async with bench(speaker, **given) as b:
         assert b.names(speaker) == names
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "chain"),
+    [
+        ({}, {}, "sesame_ws → sesame_rest → telnyx"),
+        ({"use_websocket_tts": False}, {}, "sesame_rest → telnyx"),
+        ({}, ALL, "sesame_ws → sesame_rest → sesame_fallback → telnyx"),
+        ({}, {**ALL, "elevenlabs_voice_id": "eve"},
+         "sesame_ws → sesame_rest → sesame_fallback → elevenlabs → telnyx"),
+        (VOICE, ALL, "sesame_ws → sesame_rest → sesame_fallback → elevenlabs → telnyx"),
+        ({"use_websocket_tts": False, **VOICE}, {"elevenlabs_api_key": "sk"},
+         "sesame_rest → elevenlabs_rest → telnyx"),
+        ({"tts_provider": "elevenlabs", **VOICE}, {"elevenlabs_api_key": "sk"},
+         "elevenlabs → elevenlabs_rest → sesame_ws → sesame_rest → telnyx"),
+        ({"tts_provider": "elevenlabs"}, {"elevenlabs_api_key": "sk"},
+         "sesame_ws → sesame_rest → telnyx; not by elevenlabs: elevenlabs_settings.voice_id is not set, nor "
+         "ELEVENLABS_VOICE_ID"),
+        ({}, {"sesame_self_hosted": False, "sesame_url": "https://hosted.example/model"},
+         "sesame_hosted → telnyx"),
+        ({"tts_fallbacks": []}, ALL, "sesame_ws"),
+        ({"tts_fallbacks": ["telnyx"]}, ALL, "sesame_ws → telnyx"),
+        ({"tts_fallbacks": ["elevenlabs"]}, {},
+         "sesame_ws; not by elevenlabs: ELEVENLABS_API_KEY is not set"),
+    ],
+)  # fmt: skip
+def test_the_chain_of_an_agent_is_all_that_is_set_up_unless_its_file_says_otherwise(
+    file: dict[str, Any], given: dict[str, Any], chain: str
+) -> None:
+    speaker = agent(BYE, **{"tts_fallbacks": None} | file)
+    assert SpeechChain(settings(**given)).told(speaker) == chain
+
+
+async def test_a_voice_of_the_settings_is_asked_and_the_first_route_is_asked_anew() -> None:
+    speaker = agent(BYE, tts_fallbacks=None)
+    async with bench(speaker, elevenlabs_api_key="sk", elevenlabs_voice_id="eve") as b:
+        plans = b.routes.plans(speaker)
+        assert [plan.asked_anew for plan in plans] == [True, False, False]
+        assert plans[-1].voice_id == "eve"
+        assert b.routes.chains() == {"tester": "sesame_ws → sesame_rest → elevenlabs → telnyx"}
+
+
+async def test_nothing_is_said_of_what_is_not_set_up_and_nobody_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    speaker = agent(BYE, tts_fallbacks=None)
+    with caplog.at_level(logging.WARNING):
+        async with bench(speaker) as b:
+            b.routes.plans(speaker)
+    assert caplog.records == []
 
 
 async def test_what_an_agent_goes_without_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from backend.evals.leaping import LeapingLoop
 
-REAL_TIME = ("test_soak", "test_echoed_keys")
+REAL_TIME = ("test_soak", "test_echoed_keys", "test_shipped_agent")
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -47,6 +47,10 @@ class HeardLine:
         self._spoken += ulaw
         self._end_s = max(now_s, self._end_s) + len(ulaw) / 8000
 
+    def play_elsewhere(self, ulaw: bytes) -> None:
+        """The carrier plays something of its own, whole frames or not."""
+        self._play(ulaw + b"\xff" * (-len(ulaw) % FRAME_BYTES), self._loop.time())
+
     def _return(self, name: str) -> None:
         del self._timers[name]
         self.on_mark(name)

@@ -383,9 +383,16 @@ class Speaker:
         utterance.done.set()
 
     def _heard_text(self, utterance: Utterance, now_ms: float) -> str:
-        ours = self.playout.heard(utterance.number, now_ms).text
-        carriers = (segment.heard_elsewhere(now_ms) for segment in utterance.segments)
-        return " ".join(filter(None, (ours, *carriers)))
+        """In the order of the segments: our own voices may go on after the carrier's."""
+        ours, parts = self.playout.heard(utterance.number, now_ms).text.split(), list[str]()
+        for segment in utterance.segments:
+            if segment.by_carrier_from_ms is not None:
+                parts.append(segment.heard_elsewhere(now_ms))
+                continue
+            size = len(segment.text.split())
+            parts += ours[:size]
+            ours = ours[size:]
+        return " ".join(filter(None, [*parts, *ours]))
 
 
 def _cancelled_from_outside() -> bool:

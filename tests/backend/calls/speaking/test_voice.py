@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import audioop
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from backend.calls.boards.route_board import RouteBoard
-from backend.calls.ports import Recording
+from backend.calls.ports import Recording, RoutePlan
 from backend.calls.speaking.voice import Voice
 from backend.core.failover import Patience
 from backend.core.health import RouteKey
@@ -138,6 +138,85 @@ async def test_a_route_that_says_nothing_is_left_for_the_next(reason: SpeechFail
         await voice.say(PIECE, out)
     assert out.said == [("elevenlabs", TEXT)]
     assert out.pieces[0][2] == reason
+
+
+class Mending(ScriptedRoute):
+    """Fails as long as it is told to, at its first words, and when it is connected to."""
+
+    def __init__(self, *failures: SpeechError) -> None:
+        super().__init__({})
+        self.failures, self.connections = list(failures), 0
+
+    async def connect(self) -> None:
+        self.connections += 1
+        if self.failures:
+            raise self.failures.pop(0)
+
+    async def speak(self, text: str, *, before: str = "") -> AsyncGenerator[Sound]:
+        if self.failures:
+            raise self.failures.pop(0)
+        yield Sound(tone(200), "pcm16", 24_000)
+
+
+def asked_anew(first: ScriptedRoute, second: ScriptedRoute) -> Voice:
+    plans = [
+        RoutePlan(RouteKey(route.name, "here"), "v", lambda route=route: route) for route in (first, second)
+    ]
+    return Voice([replace(plans[0], asked_anew=True), plans[1]], board=RouteBoard(now_ms), clock=now_ms)
+
+
+@pytest.mark.parametrize("reason", ["closed", "no_audio", "generation_failed", "unreachable"])
+async def test_a_voice_that_went_wrong_once_is_asked_anew_before_another(reason: SpeechFailure) -> None:
+    out, first, second = Ledger(), Mending(failing(reason)), Second()
+    voice = asked_anew(first, second)
+    await voice.say(PIECE, out)
+    await voice.aclose()
+    assert out.said == [("sesame_ws", TEXT)]
+    assert second.asked == []
+
+
+@pytest.mark.parametrize("reason", ["timeout", "slow", "unauthorized"])
+async def test_one_that_keeps_callers_waiting_is_not_asked_anew(
+    reason: SpeechFailure,
+) -> None:
+    out = Ledger()
+    voice = asked_anew(Mending(failing(reason)), Second())
+    await voice.say(PIECE, out)
+    await voice.aclose()
+    assert out.said == [("elevenlabs", TEXT)]
+
+
+class Playing(Ledger):
+    """Sound that was made before plays on."""
+
+    def __init__(self, lead_ms: float) -> None:
+        super().__init__()
+        self._until_ms = now_ms() + lead_ms
+
+    def lead_ms(self) -> float:
+        return max(0.0, self._until_ms - now_ms())
+
+
+async def test_a_server_that_is_started_anew_while_sound_lasts_says_the_rest() -> None:
+    out, route = Playing(7_000), Mending(*[failing("unreachable")] * 12)
+    async with speaking(route) as voice:
+        await voice.say(PIECE, out)
+    assert out.said == [("sesame_ws", TEXT)]
+    assert route.connections == 12, "eleven in vain, of which the call had the first; the last answered"
+
+
+@pytest.mark.parametrize(
+    ("lead_ms", "reason"), [(0, "unreachable"), (2_000, "unreachable"), (7_000, "quota")]
+)
+async def test_one_that_is_not_well_again_by_then_leaves_no_voice(
+    lead_ms: float, reason: SpeechFailure
+) -> None:
+    out, route = Playing(lead_ms), Mending(*[failing(reason)] * 60)
+    async with speaking(route) as voice:
+        began_ms = now_ms()
+        with pytest.raises(SpeechError, match="no voice is left"):
+            await voice.say(PIECE, out)
+        assert now_ms() - began_ms <= lead_ms
 
 
 async def test_an_end_without_any_sound_is_a_failure() -> None:
