@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -36,6 +37,7 @@ from backend.storage.calls import CallStore
 from backend.storage.prompts import PromptStore
 from backend.stt.absent import AbsentTranscriber
 from backend.stt.vad import VoiceActivity
+from backend.supervision import Supervisor
 from backend.telnyx.control import CallControl
 from backend.telnyx.webhooks import WebhookVerifier
 from backend.thinking import Thinking
@@ -115,8 +117,9 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     )
     stack.push_async_callback(carrier.aclose)
     metrics = Metrics()
+    supervisor = Supervisor(metrics.background_failed)
     board = RouteBoard(now_ms, metrics)
-    routes = await stack.enter_async_context(SpeechRoutes(settings, board, agents.all, now_ms))
+    routes = await stack.enter_async_context(SpeechRoutes(settings, board, agents.all, now_ms, supervisor))
     metrics.watch_speech(routes.health_now)
     hearing = HearingRoutes(settings, EarsBoard(now_ms, metrics), agents.all, now_ms, transcriber)
     stack.push_async_callback(hearing.aclose)
@@ -157,8 +160,9 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
     )
     manager = CallManager(parts, carrier, agents, from_number=settings.telnyx_from_number)
     await stack.enter_async_context(manager)
-    for work, name in ((preparer.run(), "prompts"), (_keep_fresh(agents, preparer), "agents")):
-        stack.push_async_callback(_cancel, asyncio.create_task(work, name=name))
+    for run, name in ((preparer.run, "prompts"), (partial(_keep_fresh, agents, preparer), "agents")):
+        task = asyncio.create_task(supervisor.keep(name, run), name=name)
+        stack.push_async_callback(_cancel, task)
 
     app = FastAPIOffline(
         title="Voice agent",
@@ -184,6 +188,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
             hearing=hearing.health_now,
             thinking=thinking.health_now,
             voices=routes.chains,
+            problems=lambda: [*map(str, agents.problems), *supervisor.problems()],
         )
     )
     app.include_router(metrics_router(metrics))

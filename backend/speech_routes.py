@@ -25,6 +25,7 @@ from backend.core.urls import websocket_url
 from backend.errors import SpeechError
 from backend.settings import Settings, secret_value
 from backend.speech_chain import SpeechChain
+from backend.supervision import Supervisor
 from backend.tts.elevenlabs_account import ElevenLabsAccount
 from backend.tts.elevenlabs_rest import ElevenLabsRestService
 from backend.tts.elevenlabs_ws import ElevenLabsWebSocketService
@@ -37,7 +38,6 @@ from backend.tts.sesame_ws import SesameWebSocketService
 log = logging.getLogger(__name__)
 
 _FIRST_LOOK_S = 3.0
-_AFTER_BUG_S = 5.0
 
 
 class SpeechRoutes:
@@ -49,9 +49,11 @@ class SpeechRoutes:
         board: RouteBoard,
         agents: Callable[[], Sequence[Agent]],
         clock: Callable[[], float],
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._settings, self._board, self._agents = settings, board, agents
         self.chain = SpeechChain(settings)
+        self._supervisor = supervisor or Supervisor()
         self._sesame_key = secret_value(settings.sesame_api_key)
         self._elevenlabs_key = secret_value(settings.elevenlabs_api_key)
         self._http = make_client()  # of all calls and probes: connections are kept
@@ -68,8 +70,8 @@ class SpeechRoutes:
 
     async def __aenter__(self) -> SpeechRoutes:
         self._tasks = [
-            asyncio.create_task(_kept_running(self.pods.run), name="speech servers"),
-            asyncio.create_task(_kept_running(self._probes.run), name="speech vendors"),
+            asyncio.create_task(self._supervisor.keep("speech servers", self.pods.run)),
+            asyncio.create_task(self._supervisor.keep("speech vendors", self._probes.run)),
             asyncio.create_task(self._import_vendors(), name="import vendors"),
         ]
         return self
@@ -351,16 +353,6 @@ class SpeechRoutes:
             return "answers"
 
         return look
-
-
-async def _kept_running(run: Callable[[], Awaitable[None]]) -> None:
-    """A bug in a look at one server must not end the looks at all of them."""
-    while True:
-        try:
-            await run()
-        except Exception:
-            log.exception("looking after the speech routes failed; it begins anew")
-        await asyncio.sleep(_AFTER_BUG_S)
 
 
 def _sesame_settings(agent: Agent) -> dict[str, Any]:

@@ -6,7 +6,6 @@ what an agent means; `backend.core.agent_text` decides whether it is sound.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -15,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class AgentFiles:
         self._by_id: dict[str, Agent] = {}
         self._by_number: dict[str, Agent] = {}
         self._serving: tuple[Agent, ...] = ()
+        self._folder_problem: AgentError | None = None
         self._lock = threading.RLock()
 
     def load(self) -> None:
@@ -76,8 +77,14 @@ class AgentFiles:
             return self._reload()
 
     def _reload(self) -> bool:
-        before = dict(self._files)
-        present = self._scan()
+        before, folder_problem = dict(self._files), self._folder_problem
+        try:
+            present = self._scan()
+        except OSError as error:
+            return self._folder_is_away(error)
+        self._folder_problem = None
+        if folder_problem is not None:
+            _log.info("the agents' folder %s can be read again", self.dir)
         for path in before.keys() - present.keys():
             del self._files[path]
             _log.info("agent file %s is gone", path.name)
@@ -85,9 +92,29 @@ class AgentFiles:
             known = self._files.get(path)
             if known is None or known.signature != signature:
                 self._files[path] = self._read(path, signature, known)
-        if before == self._files:
+        if before == self._files and folder_problem is None:
             return False
         self._index()
+        return True
+
+    def _folder_is_away(self, error: OSError) -> bool:
+        """A folder that cannot be listed is no empty folder: what was read from it stays in use."""
+        why = error.strerror or str(error)
+        if not self._files:
+            raise AgentError(
+                str(self.dir),
+                "",
+                f"is not a folder that can be read ({why}); set AGENTS_DIR, or `voice-agent init` writes "
+                "samples",
+            ) from None
+        problem = AgentError(
+            str(self.dir), "", f"cannot be read ({why}): its agents stay in use as they were; put it back"
+        )
+        if str(problem) == str(self._folder_problem):
+            return False
+        self._folder_problem = problem
+        _log.error("%s", problem)
+        self.problems = [problem, *(known for known in self.problems if known.file != problem.file)]
         return True
 
     def get(self, id: str) -> Agent | None:
@@ -142,25 +169,21 @@ class AgentFiles:
     # --- reading -------------------------------------------------------------------------------------
 
     def _scan(self) -> dict[Path, _Signature]:
+        """The files that lie there. Raises OSError when the folder cannot be listed."""
         found: dict[Path, _Signature] = {}
-        try:
-            paths = sorted(self.dir.glob(self._pattern))
-            if not self.dir.is_dir():
-                raise FileNotFoundError
-        except OSError:
-            if not self._files:
-                raise AgentError(
-                    str(self.dir),
-                    "",
-                    "is not a folder that can be read; set AGENTS_DIR, or `voice-agent init` writes samples",
-                ) from None
-            paths = []
-        for path in paths:
+        names = sorted(name for name in os.listdir(self.dir) if fnmatch(name, self._pattern))  # noqa: PTH208 - raises
+        for path in (self.dir / name for name in names):
             if path.name.endswith(".schema.json") or path.name.startswith("."):
                 continue
-            with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+            try:
                 stat = path.stat()
-                found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            except FileNotFoundError:  # gone since it was listed
+                continue
+            except OSError:  # it is there, and cannot be looked at: it stays as it is known
+                if (known := self._files.get(path)) is not None:
+                    found[path] = known.signature
+                continue
+            found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         return found
 
     def _read(self, path: Path, signature: _Signature, known: _File | None) -> _File:

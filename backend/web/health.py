@@ -76,6 +76,9 @@ class HealthView(BaseModel):
     database: PartView | None = None
     telnyx: PartView | None = None
     speech: list[RouteView] | None = None
+    problems: list[str] | None = Field(
+        None, description="What is wrong besides: agents' files and folder, background work. A sentence each."
+    )
     voices: dict[str, str] | None = Field(
         None, description="By agent: its voices in the order in which they are asked."
     )
@@ -135,6 +138,7 @@ def health_router(
     hearing: Callable[[], Sequence[RouteHealth]] = tuple,
     thinking: Callable[[], Sequence[LlmHealth]] = tuple,
     voices: Callable[[], dict[str, str]] = dict,
+    problems: Callable[[], list[str]] = list,
 ) -> APIRouter:
     """`GET /api/v1/health`. `carrier` None: no Telnyx key is set. From `hearing` on: told at once."""
     router = APIRouter(tags=["health"])
@@ -151,6 +155,9 @@ def health_router(
         ears = [_route_view(route) for route in hearing()]
         models = [LlmView.model_validate(model, from_attributes=True) for model in thinking()]
         status = overall(parts[0].result(), parts[1].result(), routes.result(), ears, models)
+        found = problems()
+        if found and status == "ok":
+            status = "degraded"
         if guard.refusal(request.headers) is not None:
             return HealthView(status=status)
         return HealthView(
@@ -160,6 +167,7 @@ def health_router(
             database=parts[0].result(),
             telnyx=parts[1].result(),
             speech=routes.result(),
+            problems=found or None,
             voices=voices() or None,
             hearing=ears or None,
             language_models=models or None,

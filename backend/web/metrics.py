@@ -49,6 +49,12 @@ class Metrics:
         self._ended = Counter(
             "voice_calls", "Calls that are over, by how.", ("direction", "state"), registry=self.registry
         )
+        self._background = Counter(
+            "voice_background_failures",
+            "Background work that failed and was started anew.",
+            ("work",),
+            registry=self.registry,
+        )
         self._webhooks = Counter(
             "voice_webhooks", "Webhooks received.", ("event", "outcome"), registry=self.registry
         )
@@ -129,6 +135,10 @@ class Metrics:
     def watch_hearing(self, health: Callable[[], Sequence[RouteHealth]]) -> None:
         """Show how the speech-to-text routes do, asked whenever metrics are."""
         self.registry.register(_HearingRoutes(health))
+
+    def background_failed(self, work: str) -> None:
+        """Background work failed, and is started anew."""
+        self._background.labels(work).inc()
 
     def llm_answered(self, outcome: str, prompt_tokens: int, completion_tokens: int) -> None:
         """An answer of a language model's is over; `outcome`: used, failed or wasted."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -201,6 +202,42 @@ def test_put_mends_a_broken_file(tmp_path: Path) -> None:
     files = loaded(tmp_path)
     files.put(agent("b"))
     assert files.get("b") and files.problems == []
+
+
+def test_a_folder_that_is_away_for_a_while_costs_no_agent(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "agents", tmp_path / "elsewhere"
+    folder.mkdir()
+    write(folder, "a.json", agent("a", ONE))
+    files = loaded(folder)
+    folder.rename(elsewhere)
+    for _ in range(3):
+        files.reload_changed()
+        assert files.by_number(ONE) is not None
+        (problem,) = files.problems
+        assert "its agents stay in use as they were" in str(problem)
+    elsewhere.rename(folder)
+    assert files.reload_changed()
+    assert files.problems == [] and [one.id for one in files.all()] == ["a"]
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.EACCES, errno.EIO])
+def test_whatever_keeps_the_folder_from_being_read_it_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    write(tmp_path, "a.json", agent("a", ONE))
+    files = loaded(tmp_path)
+
+    def refuse(path: object) -> list[str]:
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "listdir", refuse)
+        assert files.reload_changed() and not files.reload_changed(), "told once"
+        assert os.strerror(error) in str(files.problems[0])
+    assert [one.id for one in files.all()] == ["a"]
+    (tmp_path / "a.json").unlink()
+    assert files.reload_changed()
+    assert files.all() == [] and files.problems == []
 
 
 def test_put_says_when_the_folder_is_gone(tmp_path: Path) -> None:

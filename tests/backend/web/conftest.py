@@ -160,6 +160,8 @@ async def _backend(folder: Path, guard: Guard, *, telnyx: bool) -> Backend:
             guard,
             version="1.2.3",
             thinking=lambda: manager.models,
+            problems=lambda: [str(problem) for problem in files.problems],
+            voices=lambda: {"front-desk": "sesame_ws → telnyx"},
         )
     )
     app.include_router(metrics_router(metrics))

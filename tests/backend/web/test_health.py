@@ -33,6 +33,25 @@ async def test_all_is_well(backend, client) -> None:
     ]
 
 
+async def test_an_agents_folder_that_is_away_is_told_and_costs_no_agent(backend, client) -> None:
+    assert "problems" not in (await client.get("/api/v1/health")).json()
+    folder = backend.files.dir
+    folder.rename(folder.parent / "away")
+    backend.files.reload_changed()
+    health = (await client.get("/api/v1/health")).json()
+    assert health["status"] == "degraded"
+    assert "its agents stay in use as they were" in health["problems"][0]
+    assert len((await client.get("/api/v1/agents")).json()["agents"]) == 1
+    (folder.parent / "away").rename(folder)
+    backend.files.reload_changed()
+    assert (await client.get("/api/v1/health")).json()["status"] == "ok"
+
+
+async def test_each_agent_s_voices_are_told(backend, client) -> None:
+    health = (await client.get("/api/v1/health")).json()
+    assert health["voices"] == {"front-desk": "sesame_ws → telnyx"}
+
+
 async def test_a_refused_key_is_told(backend, client) -> None:
     backend.carrier.failure = CarrierError("Telnyx did not take the key. Set TELNYX_API_KEY.", status=401)
     health = (await client.get("/api/v1/health")).json()
