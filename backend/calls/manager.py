@@ -25,6 +25,7 @@ from backend.core.agent_checks import transfer_target_problem
 from backend.core.records import ENDED_STATES, CallRecord, CallState, Direction
 from backend.core.templates import call_variables
 from backend.core.voicemail import Detection
+from backend.core.zones import local
 from backend.errors import CallGone, CarrierError, RequestError, StorageError
 from backend.telnyx.control import DialedCall, RejectCause
 from backend.telnyx.webhooks import SeenEvents, TelnyxEvent, heard_words
@@ -309,7 +310,7 @@ class CallManager:
             caller_number=record.from_number if record.direction == "inbound" else record.to_number,
             called_number=record.to_number,
             direction=record.direction,
-            now=_now().astimezone(),
+            now=local(_now(), agent.timezone),
         )
         call = LiveCall(record, agent, {**filled, **variables}, self._parts)
         self._calls[record.id] = call

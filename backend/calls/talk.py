@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from backend.calls.apology import apologise
 from backend.calls.equipment import Equipment
@@ -29,6 +29,7 @@ from backend.core.g711 import Codec
 from backend.core.steps import Action, Transfer
 from backend.core.templates import render
 from backend.core.turns import Expects, TurnEvent, TurnPolicy
+from backend.core.zones import local
 from backend.errors import FlowError, HearingError, SpeechError
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class Talk:
         self._getting_ears_ready: asyncio.Task[None] | None = None
         if isinstance(equipment.ears, StreamingTranscriber):
             self._getting_ears_ready = tasks.create_task(equipment.ears.connect(), name="ears")
-        today = datetime.now().astimezone().date()
+        today = local(datetime.now(UTC), agent.timezone).date()
         self._flow = Flow(agent, variables, thinks=model is not None, today=today)
         self._thinker: Thinker | None = None
         if model is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from backend.core.agent_fields import E164, SLUG_OR_UUID, AgentModel, HttpUrl, Text, Texts, VariableName
 from backend.core.agent_settings import (
@@ -26,6 +26,7 @@ from backend.core.agent_settings import (
 )
 from backend.core.call_flow import CallFlow, Node
 from backend.core.tool_request import header_problem, parameters_problem, url_problem
+from backend.core.zones import check_zone
 
 _MORE_FILLERS = (
     "It is taking a little longer. Please stay on the line.",
@@ -103,6 +104,9 @@ class Agent(AgentModel):
         (), description="Calls to these numbers are answered: +15551234567."
     )
     language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Z]{2})?$")] = "en-US"
+    timezone: Annotated[str, AfterValidator(check_zone)] | None = Field(
+        None, description="Where it is at home: America/New_York. If left out: the machine's time zone."
+    )
     tts_provider: Literal["sesame", "elevenlabs"] = "sesame"
     use_websocket_tts: bool = Field(True, description="Stream speech over a WebSocket; false: REST.")
     tts_fallbacks: tuple[Fallback, ...] | None = Field(

@@ -91,6 +91,18 @@ async def test_an_inbound_call_from_ring_to_row() -> None:
     assert len(h.counter.turns) == 2
 
 
+async def test_the_day_is_that_of_the_agents_time_zone() -> None:
+    days = {}
+    for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):  # 25 hours apart: never the same day
+        async with house(ASK.model_copy(update={"timezone": zone})) as h:
+            h.carrier.ring()
+            await h.says("Shall we?")
+            h.carrier.hang_up()
+            await h.calls_over()
+        days[zone] = h.store.only.variables["now_weekday"]
+    assert len(set(days.values())) == 2
+
+
 async def test_a_caller_without_a_number_is_answered_and_has_none_on_record() -> None:
     async with house(ASK) as h:
         h.carrier.tell("call.initiated", CCID, direction="incoming", **{"from": None, "to": CALLED})
