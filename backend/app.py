@@ -157,6 +157,7 @@ async def compose(settings: Settings, stack: AsyncExitStack) -> FastAPI:
         webhook=thinking.webhook if settings.webhook_actions else None,
         prices=parse_prices(settings.prices_usd),
         judge_melody=melody_judge(settings, stack),
+        timezone=settings.timezone,
     )
     manager = CallManager(parts, carrier, agents, from_number=settings.telnyx_from_number)
     await stack.enter_async_context(manager)

@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.core.urls import check_http_url
+from backend.core.zones import check_zone
 from backend.errors import ConfigError
 from backend.unknown_settings import names_in, unknown_settings
 
@@ -82,6 +83,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
+    timezone: str | None = Field(
+        None, description="Where agents are at home that do not say: America/New_York; else this machine's."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="How much is logged.")
 
     @field_validator(
@@ -107,6 +111,11 @@ class Settings(BaseSettings):
         if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names):
             raise ValueError("must be names of environment variables, by commas, and no values")
         return ",".join(names)
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        return None if value is None else check_zone(value)
 
     @field_validator("log_level", mode="before")
     @classmethod

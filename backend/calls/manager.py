@@ -310,7 +310,7 @@ class CallManager:
             caller_number=record.from_number if record.direction == "inbound" else record.to_number,
             called_number=record.to_number,
             direction=record.direction,
-            now=local(_now(), agent.timezone),
+            now=local(_now(), agent.timezone or self._parts.timezone),
         )
         call = LiveCall(record, agent, {**filled, **variables}, self._parts)
         self._calls[record.id] = call

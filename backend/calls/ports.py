@@ -321,3 +321,5 @@ class CallParts:
     """Tells another system; None: webhooks are not sent."""
     judge_melody: MelodyJudge | None = None
     """A second opinion on whether the caller is done; None: their words alone tell."""
+    timezone: str | None = None
+    """Where agents are at home that do not say; None: where this machine is."""

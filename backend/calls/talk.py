@@ -92,7 +92,7 @@ class Talk:
         self._getting_ears_ready: asyncio.Task[None] | None = None
         if isinstance(equipment.ears, StreamingTranscriber):
             self._getting_ears_ready = tasks.create_task(equipment.ears.connect(), name="ears")
-        today = local(datetime.now(UTC), agent.timezone).date()
+        today = local(datetime.now(UTC), agent.timezone or parts.timezone).date()
         self._flow = Flow(agent, variables, thinks=model is not None, today=today)
         self._thinker: Thinker | None = None
         if model is not None:

@@ -228,7 +228,7 @@ class _Chat:
             carrier=carrier, store=store, transcriber=WrittenEars(character=_TYPED_CHARACTER),
             make_detector=WrittenActivity, plan_routes=routes.plans, board=RouteBoard(now_ms), clock=now_ms,
             observer=NobodyCounts(), media_url=MEDIA_URL, language_model=mind.language_model,
-            toolbox=mind.toolbox,
+            toolbox=mind.toolbox, timezone=mind.timezone,
         )  # fmt: skip
 
     def _save(self, call: MemoryCall) -> None:
@@ -251,7 +251,7 @@ class _Chat:
         thinking = Thinking(self._settings, self._secrets, LlmBoard(loop_clock))
         for sentence in foretold(self._agent, self._settings, self._secrets):
             self.view.warned(sentence)
-        return thinking_mind(thinking, stack, self.view.tool)
+        return thinking_mind(thinking, stack, self.view.tool, self._settings.timezone)
 
     async def _begin(self, call: MemoryCall) -> None:
         self.view.told(

@@ -23,8 +23,10 @@ _OPENAI = "api.openai.com"
 _NOBODY = "no language model can play the caller"
 
 
-def thinking_mind(thinking: Thinking, stack: AsyncExitStack, told: Callable[[ToolUse], None]) -> Mind:
-    """What the agents of one call think by; `stack` closes it."""
+def thinking_mind(
+    thinking: Thinking, stack: AsyncExitStack, told: Callable[[ToolUse], None], timezone: str | None
+) -> Mind:
+    """What the agents of one call think by; `stack` closes it. `timezone`: of agents that name none."""
     stack.push_async_callback(thinking.aclose)
 
     def toolbox(agent: Agent, variables: Mapping[str, str]) -> Toolbox | None:
@@ -35,14 +37,15 @@ def thinking_mind(thinking: Thinking, stack: AsyncExitStack, told: Callable[[Too
         found = thinking.language_model(agent)
         return None if found is None else WaitedModel(found)
 
-    return Mind(model, toolbox)
+    return Mind(model, toolbox, timezone)
 
 
 def mind_of(settings: Settings, secrets: Mapping[str, str]) -> OpenMind:
     """One for each call: connections belong to the loop that opened them."""
 
     async def open_mind(stack: AsyncExitStack) -> Mind:
-        return thinking_mind(Thinking(settings, secrets, LlmBoard(loop_clock)), stack, lambda use: None)
+        thinking = Thinking(settings, secrets, LlmBoard(loop_clock))
+        return thinking_mind(thinking, stack, lambda use: None, settings.timezone)
 
     return open_mind
 

@@ -44,6 +44,8 @@ class Mind:
 
     language_model: Callable[[Agent], LanguageModel | None] = lambda agent: None
     toolbox: Callable[[Agent, Mapping[str, str]], Toolbox | None] = lambda agent, variables: None
+    timezone: str | None = None
+    """Where agents are at home that do not say."""
 
 
 NO_MIND = Mind()
@@ -77,6 +79,7 @@ def written_parts(
         media_url=MEDIA_URL,
         language_model=mind.language_model,
         toolbox=mind.toolbox,
+        timezone=mind.timezone,
     )
 
 

@@ -103,6 +103,18 @@ async def test_the_day_is_that_of_the_agents_time_zone() -> None:
     assert len(set(days.values())) == 2
 
 
+async def test_an_agent_that_names_no_time_zone_has_that_of_the_settings() -> None:
+    days = set()
+    for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        async with house(ASK, timezone=zone) as h:
+            h.carrier.ring()
+            await h.says("Shall we?")
+            h.carrier.hang_up()
+            await h.calls_over()
+        days.add(h.store.only.variables["now_weekday"])
+    assert len(days) == 2
+
+
 async def test_a_caller_without_a_number_is_answered_and_has_none_on_record() -> None:
     async with house(ASK) as h:
         h.carrier.tell("call.initiated", CCID, direction="incoming", **{"from": None, "to": CALLED})
