@@ -56,7 +56,7 @@ def test_a_list_of_speech_servers() -> None:
         ("sesame_self_hosted_url", " , ", "SESAME_SELF_HOSTED_URL: must name at least one"),
         ("telnyx_from_number", "555", "TELNYX_FROM_NUMBER: must be a number in international form"),
         ("log_level", "loud", "LOG_LEVEL: input should be 'DEBUG'"),
-        ("timezone", "America/NewYork", "did you mean 'America/New_York'"),
+        ("timezone", "America/NewYork", "TIMEZONE: there is no time zone 'America/NewYork'; did you mean"),
         ("sesame_enabled", "perhaps", "SESAME_ENABLED: input should be a valid boolean"),
     ],
 )
