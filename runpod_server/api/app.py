@@ -17,6 +17,7 @@ from runpod_server.api.health import health_router, package_version
 from runpod_server.api.metrics import metrics_router
 from runpod_server.api.openai import openai_router
 from runpod_server.api.replies import failure_response, speech_failure_response
+from runpod_server.api.request_id import RequestIds
 from runpod_server.api.rest import rest_router
 from runpod_server.api.utterance import Service
 from runpod_server.api.voices import MAX_BODY_BYTES, PATH, voices_router
@@ -68,11 +69,13 @@ def create_api(service: Service, connections: Connections, store: AudioStore) ->
         message = f"{request.method} {request.url.path}: {error.detail}; see /docs for what there is"
         return failure_response(request.url.path, error.status_code, code, message)
 
-    return Guard(
-        api,
-        api_key=service.api_key,
-        max_body_bytes=max_message_bytes(service),
-        larger_bodies={PATH: MAX_BODY_BYTES},
+    return RequestIds(
+        Guard(
+            api,
+            api_key=service.api_key,
+            max_body_bytes=max_message_bytes(service),
+            larger_bodies={PATH: MAX_BODY_BYTES},
+        )
     )
 
 

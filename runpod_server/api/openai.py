@@ -13,7 +13,7 @@ from typing import Literal
 from uuid import uuid4
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from runpod_server import wire
@@ -61,7 +61,7 @@ class SpeechBody(BaseModel):
 
 
 def openai_router(service: Service) -> APIRouter:
-    """POST /v1/audio/speech, GET /v1/models, GET /v1/audio/voices."""
+    """POST /v1/audio/speech, and the models and voices there are."""
     router = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=JsonRoute)
 
     @router.post("/audio/speech", summary="Speak a text, streamed while it is made", response_class=Response)
@@ -82,8 +82,17 @@ def openai_router(service: Service) -> APIRouter:
 
     @router.get("/models", summary="The one model of this server")
     async def models() -> dict[str, object]:
-        model = {"id": service.engine.model, "object": "model", "created": 0, "owned_by": "runpod_server"}
-        return {"object": "list", "data": [model]}
+        return {"object": "list", "data": [_model(service.engine.model)]}
+
+    @router.get("/models/{model_id:path}", summary="That model, by its id")
+    async def model(model_id: str) -> dict[str, object]:
+        if model_id != service.engine.model:
+            raise HTTPException(404, f"there is no such model: this server has {service.engine.model}")
+        return _model(model_id)
+
+    @router.get("/audio/models", summary="The same, in the shape of Open WebUI")
+    async def audio_models() -> dict[str, object]:
+        return {"models": [{"id": service.engine.model, "name": service.engine.model}]}
 
     @router.get("/audio/voices", summary="The named voices")
     async def voices() -> dict[str, object]:
@@ -100,6 +109,10 @@ def openai_router(service: Service) -> APIRouter:
         }
 
     return router
+
+
+def _model(model_id: str) -> dict[str, object]:
+    return {"id": model_id, "object": "model", "created": 0, "owned_by": "runpod_server"}
 
 
 class Encoder:

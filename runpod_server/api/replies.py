@@ -24,7 +24,7 @@ def failure_response(
     response = JSONResponse(content, status_code=status)
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if status == 503:
+    if status in (429, 503):
         response.headers["Retry-After"] = _RETRY_AFTER_S
     return response
 

@@ -29,3 +29,15 @@ def test_flac_keeps_every_sample() -> None:
     encoded = encoder.push(TONE.tobytes()) + encoder.finish()
     with soundfile.SoundFile(io.BytesIO(encoded)) as read:
         assert np.array_equal(read.read(len(TONE), dtype="int16"), TONE)
+
+
+@pytest.mark.parametrize("form", ["mp3", "opus"])
+def test_the_sound_leaves_while_it_comes(form: str) -> None:
+    encoder = StreamEncoder(form)
+    frame_samples = 1920
+    sizes = [
+        len(encoder.push(TONE[at : at + frame_samples].tobytes()))
+        for at in range(0, frame_samples * 12, frame_samples)
+    ]
+    # The first bytes are the headers; sound follows with the next frame, the encoder's own look-ahead behind.
+    assert all(size > 0 for size in sizes), sizes

@@ -100,12 +100,21 @@ async def test_busy_is_429(start, commanded) -> None:
     async with server.client() as http:
         answer = await http.post("/v1/audio/speech", json={"input": "full", "voice": "0"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "busy")
+    assert int(answer.headers["retry-after"]) >= 1
 
 
 async def test_models_and_voices(server) -> None:
     async with server.client() as http:
         models = (await http.get("/v1/models")).json()
         voices = (await http.get("/v1/audio/voices")).json()["voices"]
+        model = models["data"][0]
+        alone = await http.get(f"/v1/models/{model['id']}")
+        unknown = await http.get("/v1/models/gpt-4o-mini-tts")
+        audio_models = (await http.get("/v1/audio/models")).json()["models"]
+    assert alone.json() == model
+    assert unknown.status_code == 404
+    assert model["id"] in unknown.json()["error"]["message"]
+    assert [each["id"] for each in audio_models] == [model["id"]]
     assert models["object"] == "list"
     assert [model["object"] for model in models["data"]] == ["model"]
     assert [voice["speaker_id"] for voice in voices[:10]] == list(range(10))
