@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -46,11 +47,13 @@ def create_api(service: Service, connections: Connections, store: AudioStore) ->
     """The application uvicorn runs."""
     # Its documentation page brings its own scripts: a pod's network, or a browser's, may reach no CDN.
     api = FastAPIOffline(title="Speech server", version=package_version(), description=_ABOUT, redoc_url=None)
-    api.include_router(health_router(service))
-    api.include_router(rest_router(service, store))
-    api.include_router(openai_router(service))
-    api.include_router(voices_router(service, service.engine.references))
-    api.include_router(metrics_router(service.metrics))
+    # The guard decides; this is what gives the documentation page its Authorize button.
+    with_key = [Depends(HTTPBearer(auto_error=False, description="SESAME_API_KEY of the server."))]
+    api.include_router(health_router(service), dependencies=with_key)
+    api.include_router(rest_router(service, store), dependencies=with_key)
+    api.include_router(openai_router(service), dependencies=with_key)
+    api.include_router(voices_router(service, service.engine.references), dependencies=with_key)
+    api.include_router(metrics_router(service.metrics), dependencies=with_key)
     api.include_router(ws_generate_router(service, connections))
     api.include_router(ws_tts_router(service, connections))
 

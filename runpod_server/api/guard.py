@@ -6,7 +6,9 @@ Raw ASGI, so that it covers WebSockets and documents alike.
 from __future__ import annotations
 
 import asyncio
+import binascii
 import hmac
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +18,9 @@ from runpod_server.api.replies import failure_response
 BAD_KEY = 1008
 BODY_DEADLINE_S = 60.0  # to send a request's body
 _DRAINED_BYTES = 1024 * 1024
+# A browser can send no bearer key for a page: it asks for a password instead, and that is the key. For these
+# pages alone: a browser adds a password by itself, also to requests that another site's page makes.
+PAGES = ("/docs", "/openapi.json", "/static-offline-docs/")
 OPEN_PATHS = frozenset({"/health"})  # tells its status only, without the key
 
 
@@ -41,12 +46,17 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-        elif scope["path"] not in OPEN_PATHS and not key_is_right(scope["headers"], self._api_key):
+        elif not self._may_pass(scope):
             await _refuse(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._app(scope, receive, send)
         else:
             await self._with_bounded_body(scope, receive, send)
+
+    def _may_pass(self, scope: Scope) -> bool:
+        if scope["path"] in OPEN_PATHS or key_is_right(scope["headers"], self._api_key):
+            return True
+        return _is_page(scope) and password_is_right(scope["headers"], self._api_key)
 
     async def _with_bounded_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         limit = self._larger_bodies.get(scope["path"], self._max_body_bytes)
@@ -96,6 +106,21 @@ def key_is_right(headers: Iterable[tuple[bytes, bytes]], api_key: str | None) ->
     return scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), api_key.encode())
 
 
+def password_is_right(headers: Iterable[tuple[bytes, bytes]], api_key: str | None) -> bool:
+    """Whether `Authorization: Basic` brings the key as its password, whatever the user's name."""
+    given = next((value for name, value in headers if name == b"authorization"), b"")
+    scheme, _, coded = given.partition(b" ")
+    try:
+        password = b64decode(coded, validate=True).partition(b":")[2]
+    except (binascii.Error, ValueError):
+        return False
+    return scheme.lower() == b"basic" and key_is_right([(b"authorization", b"Bearer " + password)], api_key)
+
+
+def _is_page(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"].startswith(PAGES)
+
+
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     text = "the key is missing or wrong: send the header Authorization: Bearer <SESAME_API_KEY>"
     if scope["type"] == "websocket":
@@ -103,8 +128,11 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
         # Accepted first: before that, a close code reaches no client.
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.close", "code": BAD_KEY, "reason": text})
-    else:
-        await failure_response(scope["path"], 401, "unauthorized", text)(scope, receive, send)
+        return
+    refusal = failure_response(scope["path"], 401, "unauthorized", text)
+    if _is_page(scope):
+        refusal.headers["WWW-Authenticate"] = 'Bearer, Basic realm="any name; the password is SESAME_API_KEY"'
+    await refusal(scope, receive, send)
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

@@ -43,6 +43,14 @@ async def test_what_needs_no_key(backend) -> None:
             assert (await client.get(path)).status_code == 200, path
 
 
+@WITH_KEY
+async def test_the_documentation_can_be_given_the_key(backend) -> None:
+    async with backend.client() as client:
+        api = (await client.get("/openapi.json")).json()
+    assert api["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    assert api["paths"]["/api/v1/calls"]["post"]["security"] == [{"HTTPBearer": []}]
+
+
 async def test_without_a_key_only_this_machine_is_served(backend) -> None:
     for local in ("http://127.0.0.1:8080", "http://localhost", "http://[::1]:9", "http://LOCALHOST:1"):
         async with backend.client(local) as client:

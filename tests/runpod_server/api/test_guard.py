@@ -40,11 +40,26 @@ async def test_every_endpoint_wants_the_key(start, commanded, method: str, path:
     async with server.client() as http:
         refused = await http.request(method, path, json={"text": "Hello."} if method == "POST" else None)
     assert refused.status_code == 401
-    assert refused.headers["www-authenticate"] == "Bearer"
+    assert refused.headers["www-authenticate"].startswith("Bearer")
     error = refused.json()["error"]
     assert (error["code"] if path.startswith("/v1/") else error) == "unauthorized"
     async with server.client(KEY) as http:
         assert (await http.request(method, path)).status_code != 401
+
+
+async def test_the_documentation_opens_in_a_browser_with_the_key_as_password(start, commanded) -> None:
+    server = start(commanded({}), sesame_api_key=KEY)
+    async with server.client() as http:
+        asked = await http.get("/docs")
+        page = await http.get("/docs", auth=("anyone", KEY))
+        script = await http.get("/static-offline-docs/swagger-ui-bundle.js", auth=("anyone", KEY))
+        api = (await http.get("/openapi.json", auth=("anyone", KEY))).json()
+        wrong = await http.get("/docs", auth=("anyone", "wrong"))
+        other = await http.get("/v1/models", auth=("anyone", KEY))
+    assert "Basic realm=" in asked.headers["www-authenticate"]
+    assert [each.status_code for each in (page, script, wrong, other)] == [200, 200, 401, 401]
+    assert api["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    assert api["paths"]["/v1/audio/speech"]["post"]["security"] == [{"HTTPBearer": []}]
 
 
 async def test_a_large_body_is_413(start, commanded) -> None:
