@@ -90,7 +90,11 @@ class Standing:
             say = ()
         elif node.prompt and not say and not first:
             return self.unanswered()  # never a silent node, whatever is away
-        say = self.render(first) + say
+        opening = self.render(first)
+        if node.prompt and node.listens and opening and opening[-1].rstrip().endswith("?"):
+            # Asked already: without the model that would answer, its written question would be a second one.
+            say, self.question = (), last_question(opening[-1])
+        say = opening + say
         if first and say and not self.question:
             self.question = last_question(say[-1])
         self.ended = node.ends_call

@@ -144,3 +144,17 @@ def test_a_prompt_that_is_told_not_to_listen_speaks_and_goes_on() -> None:
     tells = {"id": "tell", "prompt": "Tell them.", "listen": False, "transitions": [to("bye")]}
     call, step = started(tells)
     assert step.listen is None and call.proceed().node_id == "bye"
+
+
+@pytest.mark.parametrize(
+    ("greeting", "said"),
+    [
+        ("Hello, how can I help?", ("Hello, how can I help?",)),
+        ("Hello, this is Mara.", ("Hello, this is Mara.", "Where to?")),
+    ],
+)
+def test_without_a_model_the_caller_is_asked_once(greeting: str, said: tuple[str, ...]) -> None:
+    asks = {"id": "where", "prompt": "Ask where to.", "say": "Where to?", "transitions": [to("bye")]}
+    call, step = started(asks, greeting=greeting, thinks=False)
+    assert step.say == said and step.listen is not None
+    assert call.heard("Hello?").say[-1].endswith("?"), "and the question can be asked again"

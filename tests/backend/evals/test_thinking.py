@@ -136,7 +136,7 @@ def test_a_model_that_hangs_is_left_alone_and_tried_again_by_the_call_s_own_time
             while True:
                 hung.accept()[0].close()
                 asked += 1
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 50, "the minutes of the call were not waited for"
     said = [turn["text"] for turn in evidence.call["turns"] if turn["role"] == "agent"]
     again = "Sorry, I didn't catch that. How can I help?"
     assert (said[0], said[1], said[-1]) == ("One moment, please.", "How can I help?", "Goodbye.")

@@ -14,6 +14,7 @@ from backend.core.g711 import Codec
 from backend.errors import HearingError
 from backend.simulator.wordcount import word_errors
 from backend.stt.local import IN_HZ, LocalTranscriber, utterance_parts
+from tests.words import errors_at_end
 
 pytest.importorskip("moonshine_voice")
 
@@ -82,7 +83,7 @@ async def test_a_long_story_is_understood_to_its_end(ears: LocalTranscriber, on_
     assert len(speech) / 2 / IN_HZ > 30  # in one go the model drifts into repeating itself
     heard = await ears.transcribe(speech)
     assert word_errors(" ".join(story), heard).rate <= 0.15, heard
-    assert "Thursday" in heard[-60:]
+    assert errors_at_end("Thursday would be better for me.", heard) <= 2, heard
 
 
 def test_long_audio_is_cut_where_it_is_quietest() -> None:
