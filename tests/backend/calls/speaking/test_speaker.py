@@ -328,6 +328,24 @@ async def test_nothing_is_held_when_nothing_is_said() -> None:
         assert "clear" not in line.kinds
 
 
+async def test_what_was_heard_keeps_its_order_when_our_voice_goes_on_after_the_carrier_s() -> None:
+    async def by_carrier(text: str) -> None:
+        await asyncio.sleep(1.0)
+
+    first, second = "Hello, and thank you for calling.", "How can I help you today?"
+    line = Line()
+    voice = voice_of(ScriptedRoute({first: Script([FAILURE])}), last_resort=by_carrier)
+    speaker = Speaker(line.send, voice, codec=Codec.PCMU, clock=now_ms)
+    line.on_mark = speaker.mark_returned
+    sender = asyncio.create_task(speaker.run())
+    said = await speaker.say(f"{first} {second}")
+    sender.cancel()
+    await asyncio.wait([sender])
+    await voice.aclose()
+    assert said.heard_text == f"{first} {second}"
+    assert [(part.route, part.text) for part in said.spoken] == [("telnyx", first), ("sesame_ws", second)]
+
+
 async def test_a_carrier_that_cannot_speak_either_leaves_nobody_speaking() -> None:
     async def refuse(text: str) -> None:
         raise SpeechError("the carrier is gone", route="telnyx", reason="unreachable")
