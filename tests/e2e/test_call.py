@@ -163,9 +163,10 @@ async def test_a_number_nobody_answers_is_rejected_with_a_reason(stack: Stack) -
 
 
 def greeting_by_number(folder: Path) -> Path:
-    """Agents of which the first greets everybody in words that nobody could prepare."""
+    """Agents of which the first greets everybody in words that nobody could prepare, by one voice alone."""
     folder.mkdir()
     front_desk = json.loads((AGENTS / "front-desk.json").read_text())
+    front_desk["tts_fallbacks"] = []
     front_desk["greeting"] = "Hello, caller {{caller_number|digits}}, and thank you for calling."
     (folder / "front-desk.json").write_text(json.dumps(front_desk))
     return folder

@@ -61,7 +61,7 @@ SORRY = "We are sorry, our telephone voice is broken today."
 
 
 def speaks(*nodes: dict[str, Any], **agent: Any) -> dict[str, Any]:
-    return {**agent, "call_flow": {"start": nodes[0]["id"], "nodes": list(nodes)}}
+    return {"tts_fallbacks": [], **agent, "call_flow": {"start": nodes[0]["id"], "nodes": list(nodes)}}
 
 
 def asks(name: str, say: str, then: str) -> dict[str, Any]:
