@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -75,7 +75,7 @@ class Thinking:
             )
         return self._models[agent.llm]
 
-    def toolbox(self, agent: Agent, variables: Mapping[str, str]) -> HttpToolbox | None:
+    def toolbox(self, agent: Agent, variables: MutableMapping[str, str]) -> HttpToolbox | None:
         """The agent's tools, for one call."""
         if not agent.tools:
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -279,7 +279,7 @@ def _no_model(agent: Agent) -> LanguageModel | None:
     return None
 
 
-def _no_tools(agent: Agent, variables: Mapping[str, str]) -> Toolbox | None:
+def _no_tools(agent: Agent, variables: MutableMapping[str, str]) -> Toolbox | None:
     return None
 
 
@@ -311,8 +311,8 @@ class CallParts:
     """An agent's ways to hear, for one call; None: `transcriber` alone."""
     language_model: Callable[[Agent], LanguageModel | None] = _no_model
     """What an agent thinks by; shared by its calls, which do not close it."""
-    toolbox: Callable[[Agent, Mapping[str, str]], Toolbox | None] = _no_tools
-    """An agent's tools for one call, whose variables are read as they are at the time."""
+    toolbox: Callable[[Agent, MutableMapping[str, str]], Toolbox | None] = _no_tools
+    """An agent's tools for one call, whose variables are read as they are at the time, and set."""
     llm_answered: Callable[[LlmOutcome, int, int], None] = _nobody_counts
     """Told of each answer: what became of it, prompt and completion tokens."""
     prices: Prices = Prices()

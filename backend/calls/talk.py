@@ -96,7 +96,7 @@ class Talk:
         self._flow = Flow(agent, variables, thinks=model is not None, today=today)
         self._thinker: Thinker | None = None
         if model is not None:
-            toolbox = parts.toolbox(agent, self._flow.variables)
+            toolbox = parts.toolbox(agent, self._flow.tool_variables)
             logged = toolbox and LoggedToolbox(
                 toolbox, ledger.turns, clock=clock, node_id=lambda: self._flow.node_id
             )

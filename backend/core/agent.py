@@ -32,6 +32,7 @@ _MORE_FILLERS = (
     "It is taking a little longer. Please stay on the line.",
     "Thank you for waiting, I am still on it.",
 )
+_PATH = r"^[^.\s]+(\.[^.\s]+)*$"
 
 
 class HttpTool(AgentModel):
@@ -54,6 +55,10 @@ class HttpTool(AgentModel):
         None,
         description="Said when it takes five seconds more, and five again; [] for none. If left out: two "
         "sentences of our own, in English.",
+    )
+    set: dict[VariableName, Annotated[str, StringConstraints(pattern=_PATH, max_length=200)]] = Field(
+        default_factory=dict,
+        description='Variables set from its JSON answer, and where in it they stand: "slots.0.time".',
     )
 
     def fillers(self, language: str) -> tuple[str, ...]:

@@ -37,6 +37,11 @@ def captured_names(agent: Agent) -> frozenset[str]:
     return frozenset(names)
 
 
+def tool_set_names(agent: Agent) -> frozenset[str]:
+    """Variables that a tool's answer may fill."""
+    return frozenset(name for tool in agent.tools for name in tool.set)
+
+
 # --- what spans fields -------------------------------------------------------------------------------
 
 
@@ -159,6 +164,9 @@ def _transfer_errors(agent: Agent, field: str, to: str) -> Iterator[Problem]:
         if name in captured_names(agent):
             # Else a caller could have any number dialled at our cost.
             yield field, f"{name!r} is filled by the caller's words or keys, which must not choose the number"
+        elif name in tool_set_names(agent):
+            # Tools are asked with the caller's words, and answer with what others wrote.
+            yield field, f"{name!r} is set by a tool's answer, which must not choose the number"
 
 
 def _condition_errors(agent: Agent) -> Iterator[Problem]:
@@ -204,8 +212,9 @@ def _variable_errors(agent: Agent) -> Iterator[Problem]:
     captured = captured_names(agent) | {name for _, item in _transitions(agent) for name in item.set}
     for field, name in _set_names(agent):
         if name in BUILTIN_VARIABLES:
-            yield field, f"{name!r} is built in and cannot be set by a call flow; choose another name"
-    known = captured | BUILTIN_VARIABLES.keys() | agent.variables.keys()
+            whom = "a tool" if field.startswith("tools") else "a call flow"
+            yield field, f"{name!r} is built in and cannot be set by {whom}; choose another name"
+    known = captured | tool_set_names(agent) | BUILTIN_VARIABLES.keys() | agent.variables.keys()
     for field, text in _texts(agent):
         for name in variable_names(text):
             if name not in known:
@@ -217,7 +226,7 @@ def _variable_errors(agent: Agent) -> Iterator[Problem]:
 
 
 def _set_names(agent: Agent) -> Iterator[tuple[str, str]]:
-    """Every variable the call flow fills, and where."""
+    """Every variable the agent fills, and where."""
     for at, node in enumerate(agent.call_flow.nodes):
         if node.collect:
             yield f"call_flow.nodes[{at}].collect.name", node.collect.name
@@ -225,6 +234,8 @@ def _set_names(agent: Agent) -> Iterator[tuple[str, str]]:
         yield from ((f"{field}.set", name) for name in item.set)
         if item.when.regex:
             yield from ((f"{field}.when.regex", name) for name in re.compile(item.when.regex).groupindex)
+    for at, tool in enumerate(agent.tools):
+        yield from ((f"tools[{at}].set", name) for name in tool.set)
 
 
 def find_warnings(agent: Agent) -> Iterator[Problem]:

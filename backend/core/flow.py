@@ -37,6 +37,7 @@ from backend.core.matching import tidy
 from backend.core.read_back import Pending
 from backend.core.standing import Standing
 from backend.core.steps import ELSE, Step
+from backend.core.tool_values import ToolVariables
 from backend.errors import FlowError
 
 _YES_NO_KEYS = {"1": "yes", "2": "no"}
@@ -62,6 +63,7 @@ class Flow:
     ) -> None:
         self.agent = agent
         self._here = Standing.at_start(agent, variables, thinks=thinks, today=today)
+        self._by_tools: tuple[tuple[str, str], ...] = ()  # in the order they were set
 
     @property
     def node_id(self) -> str:
@@ -72,6 +74,16 @@ class Flow:
     def variables(self) -> dict[str, str]:
         """What is known, what the caller gave included; always the same mapping."""
         return self._here.variables
+
+    @property
+    def tool_variables(self) -> ToolVariables:
+        """`variables` for tools, which may set some: those stay when the call is led back, as the use of a
+        tool does."""
+        return ToolVariables(self.variables, self._set_by_tool)
+
+    def _set_by_tool(self, name: str, value: str) -> None:
+        self.variables[name] = value
+        self._by_tools += ((name, value),)
 
     def start(self) -> Step:
         """The greeting, then the start node."""
@@ -166,11 +178,12 @@ class Flow:
         return other
 
     def go_back(self, to: Flow) -> None:
-        """Be what `to` is, a fork of before, as if nothing had happened since; `variables` stays the same
-        mapping, filled anew."""
+        """Be what `to` is, a fork of before, as if nothing had happened since, but for what tools
+        set; `variables` stays the same mapping, filled anew."""
         variables, self._here = self.variables, to._here.fork()
         variables.clear()
         variables.update(to.variables)
+        variables.update(self._by_tools[len(to._by_tools) :])
         self._here.variables = variables
 
     # --- what the caller pressed ---------------------------------------------------------------------

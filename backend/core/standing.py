@@ -12,7 +12,7 @@ from datetime import date
 from backend.core.actions import actions_of
 from backend.core.again import last_question, reprompt_texts
 from backend.core.agent import Agent
-from backend.core.agent_checks import captured_names
+from backend.core.agent_checks import captured_names, tool_set_names
 from backend.core.asking import make_ask
 from backend.core.call_flow import Node, Transition
 from backend.core.dictation import NOTHING, Parts
@@ -34,7 +34,7 @@ class Standing:
     variables: dict[str, str]
     thinks: bool  # a language model is there
     today: date | None
-    from_caller: frozenset[str]  # variables that the caller's words may fill
+    from_caller: frozenset[str]  # variables that the caller's words or a tool's answer may fill
     node: Node
     started: bool = False
     ended: bool = False
@@ -56,7 +56,8 @@ class Standing:
         """Before the first word. Raises FlowError where there is no such node to start at."""
         defaults = {name: value or "" for name, value in agent.variables.items()}
         known = {"agent_name": agent.name, **defaults, **variables}
-        return cls(agent, known, thinks, today, captured_names(agent), node_of(agent, agent.call_flow.start))
+        told = captured_names(agent) | tool_set_names(agent)
+        return cls(agent, known, thinks, today, told, node_of(agent, agent.call_flow.start))
 
     def fork(self) -> Standing:
         """A copy that goes its own way."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
@@ -29,7 +29,7 @@ def thinking_mind(
     """What the agents of one call think by; `stack` closes it. `timezone`: of agents that name none."""
     stack.push_async_callback(thinking.aclose)
 
-    def toolbox(agent: Agent, variables: Mapping[str, str]) -> Toolbox | None:
+    def toolbox(agent: Agent, variables: MutableMapping[str, str]) -> Toolbox | None:
         tools = thinking.toolbox(agent, variables)
         return None if tools is None else WatchedToolbox(tools, told)
 

@@ -6,7 +6,7 @@ Gives the same evidence as a call through the real processes does. Knows nothing
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +43,7 @@ class Mind:
     """How agents think beyond their call flows."""
 
     language_model: Callable[[Agent], LanguageModel | None] = lambda agent: None
-    toolbox: Callable[[Agent, Mapping[str, str]], Toolbox | None] = lambda agent, variables: None
+    toolbox: Callable[[Agent, MutableMapping[str, str]], Toolbox | None] = lambda agent, variables: None
     timezone: str | None = None
     """Where agents are at home that do not say."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from http.cookiejar import DefaultCookiePolicy
 
 import httpx
@@ -17,6 +17,7 @@ from backend.core.agent import HttpTool
 from backend.core.agent_secrets import redacted
 from backend.core.llm import ToolCall, ToolSpec
 from backend.core.tool_request import ToolRequest, build_request, parse_arguments
+from backend.core.tool_values import values_at
 from backend.errors import ToolError
 
 log = logging.getLogger(__name__)
@@ -47,11 +48,12 @@ class HttpToolbox:
         self,
         tools: Sequence[HttpTool],
         *,
-        variables: Mapping[str, str],
+        variables: MutableMapping[str, str],
         secrets: Mapping[str, str],
         http: httpx.AsyncClient,
     ) -> None:
-        """`variables` are read anew at each call of a tool. `secrets`: those that files may name."""
+        """`variables` are read anew at each call of a tool, and set by its answer. `secrets`: those that
+        files may name."""
         self._tools = {tool.name: tool for tool in tools}
         self._variables, self._secrets, self._http = variables, secrets, http
 
@@ -134,6 +136,8 @@ class HttpToolbox:
         if is_json:
             log.warning("tool %s: its answer is not the JSON it claims to be", tool.name)
             raise ToolError(f"{tool.name} answered with something that is not valid JSON.")
+        for name, value in values_at(tool.set, text).items():
+            self._variables[name] = redacted(value, self._secrets)  # read, an escape may show a key
         return text if len(text) <= MAX_RESULT_CHARS else text[: MAX_RESULT_CHARS - len(_CUT)] + _CUT
 
 

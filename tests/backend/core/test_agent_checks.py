@@ -210,3 +210,20 @@ def test_a_tools_filler_is_said_as_it_is_written() -> None:
     tool = {"name": "t", "description": "d", "url": "http://x.y", "filler": "Wait, {{agent_name}}."}
     (problem,) = problems(agent(BYE, llm={"provider": "openai", "model": "m"}, tools=[tool]))
     assert problem[0] == "tools[0].filler"
+
+
+def test_what_a_tool_sets_is_known_and_chooses_no_number() -> None:
+    def with_tool(**paths: str) -> str:
+        transfer = {"id": "over", "say": "It is {{slot}}.", "actions": [TRANSFER | {"to": "{{slot}}"}]}
+        tool = {"name": "find", "description": "Finds.", "url": "https://a.example/", "set": paths}
+        return agent(transfer, tools=[tool], variables={"now": "x"})
+
+    assert problems(with_tool(slot="slots.0")) == [
+        (f"{FIRST}.actions[0].to", "'slot' is set by a tool's answer, which must not choose the number")
+    ]
+    unset = "nothing ever sets {{slot}}"
+    assert any(unset in reason for _, reason in problems(with_tool(other="a")))
+    assert ("tools[0].set", "'now_date' is built in and cannot be set by a tool; choose another name") in (
+        problems(with_tool(slot="a", now_date="b"))
+    )
+    assert problems(with_tool(slot="a..b"))[0][0].startswith("tools[0].set")

@@ -119,6 +119,21 @@ async def test_a_tool_is_called_and_its_json_is_told() -> None:
         assert json.loads(crm.bodies[0]) == {"id": "7", "people": 2}
 
 
+async def test_its_answer_sets_variables_from_beyond_what_the_model_is_shown() -> None:
+    known = {"slot": "none", "other": "kept"}
+    paths = {"slot": "slots.0", "other": "nowhere", "key": "key"}
+    whole = {"much": "x" * 2 * MAX_RESULT_CHARS, "slots": ["9:30"], "key": SECRET}
+    async with server() as crm, toolbox(crm.url, variables=known, set=paths) as call:
+        for kind in ("application/json", "text/plain"):
+            known["slot"] = "none"
+            crm.reply = lambda _, kind=kind: answer(json.dumps(whole).encode(), kind=kind)  # type: ignore[misc]
+            assert "9:30" not in await call()
+            assert known == {"slot": "9:30", "other": "kept", "key": "[secret]"}
+        crm.reply = lambda _: answer(b'{"slots": ["10:00"]}', status=404)
+        await refusal(call)
+        assert known["slot"] == "9:30"
+
+
 async def test_get_sends_a_query_and_no_body() -> None:
     async with server() as crm, toolbox(crm.url + "/o/{id}", method="GET") as call:
         crm.reply = lambda _: answer(b"Open until six.", kind="text/plain; charset=utf-8")
