@@ -95,11 +95,11 @@ class Talk:
         today = local(datetime.now(UTC), agent.timezone or parts.timezone).date()
         self._flow = Flow(agent, variables, thinks=model is not None, today=today)
         self._thinker: Thinker | None = None
+        toolbox = parts.toolbox(agent, self._flow.tool_variables)
+        logged = toolbox and LoggedToolbox(
+            toolbox, ledger.turns, clock=clock, node_id=lambda: self._flow.node_id
+        )
         if model is not None:
-            toolbox = parts.toolbox(agent, self._flow.tool_variables)
-            logged = toolbox and LoggedToolbox(
-                toolbox, ledger.turns, clock=clock, node_id=lambda: self._flow.node_id
-            )
             self._thinker = Thinker(agent, model, logged, count=self._thought)
         self._conversation = Conversation(
             flow=self._flow,
@@ -109,6 +109,7 @@ class Talk:
             expect=self._expect,
             clock=clock,
             thinker=self._thinker,
+            toolbox=logged,
         )
         self._task: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 
 from backend.core.agent import Agent
-from backend.core.call_flow import Node, TransferAction, Transition
+from backend.core.call_flow import LookupAction, Node, TransferAction, Transition
 from backend.core.matching import words
 from backend.core.templates import BUILTIN_VARIABLES, variable_names
 
@@ -91,29 +91,69 @@ def _graph_errors(agent: Agent) -> Iterator[Problem]:
     for field, item in _transitions(agent):
         if item.to not in known:
             yield f"{field}.to", f"no node {item.to!r}{nearest(item.to, known)}"
+    for at, node in enumerate(agent.call_flow.nodes):
+        for position, action in enumerate(node.actions):
+            if isinstance(action, LookupAction):
+                yield from _lookup_errors(agent, f"call_flow.nodes[{at}].actions[{position}]", node, action)
     yield from _endless_cycles(agent)
+
+
+def _lookup_errors(agent: Agent, field: str, node: Node, action: LookupAction) -> Iterator[Problem]:
+    nodes = {other.id for other in agent.call_flow.nodes}
+    if action.failed is not None and action.failed not in nodes:
+        yield f"{field}.failed", f"no node {action.failed!r}{nearest(action.failed, nodes)}"
+    if action is not node.lookup:
+        yield field, "is a second lookup: give it a node of its own"
+    if node.listens or node.prompt:
+        yield field, f"node {node.id!r} listens or has a prompt: look up in a node that does neither"
+    tools = {tool.name: tool for tool in agent.tools}
+    tool = tools.get(action.tool)
+    if tool is None:
+        yield f"{field}.tool", f"no tool {action.tool!r}{nearest(action.tool, tools)}"
+        return
+    known = tool.parameters.get("properties") or {}
+    for name in tool.parameters.get("required") or ():
+        if name not in action.arguments:
+            yield f"{field}.arguments", f"lacks {name!r}, which the tool {tool.name!r} requires"
+    for name in action.arguments:
+        if name not in known:
+            yield f"{field}.arguments", f"{name!r} is no parameter of {tool.name!r}{nearest(name, known)}"
 
 
 def _endless_cycles(agent: Agent) -> Iterator[Problem]:
     """Rings of nodes that neither listen nor end the call: they would talk for ever."""
     onward = {
-        node.id: _otherwise(node) for node in agent.call_flow.nodes if not node.listens and not node.ends_call
+        node.id: _left_by_itself(node)
+        for node in agent.call_flow.nodes
+        if not node.listens and not node.ends_call
     }
     reported: set[str] = set()
     for first in onward:
-        ring: list[str] = []
-        here: str | None = first
-        while here in onward and here not in ring and here not in reported:
-            ring.append(here)
-            here = onward[here]
-        if here in ring:
-            ring = ring[ring.index(here) :]
+        ring = _ring(first, onward, [], reported)
+        if ring:
+            here = ring[0]
             at = next(at for at, node in enumerate(agent.call_flow.nodes) if node.id == here)
             yield (
                 f"call_flow.nodes[{at}]",
                 f"{' → '.join([*ring, ring[0]])} goes round without listening or ending the call",
             )
-        reported |= set(ring)
+
+
+def _ring(here: str, onward: Mapping[str, list[str]], way: list[str], done: set[str]) -> list[str]:
+    """The first ring of nodes that the way leads into; empty where there is none."""
+    if here in way:
+        return way[way.index(here) :]
+    if here not in onward or here in done:
+        return []
+    found = next((ring for to in onward[here] if (ring := _ring(to, onward, [*way, here], done))), [])
+    done.add(here)
+    return found
+
+
+def _left_by_itself(node: Node) -> list[str]:
+    """Where the node leads without the caller."""
+    ways = (_otherwise(node), node.lookup.failed if node.lookup else None)
+    return [to for to in ways if to is not None]
 
 
 def _otherwise(node: Node) -> str | None:
@@ -249,6 +289,7 @@ def find_warnings(agent: Agent) -> Iterator[Problem]:
         reached.add(node.id)
         everywhere = agent.call_flow.transitions if node.listens else ()
         waiting += [item.to for item in (*node.transitions, *everywhere)]
+        waiting += [node.lookup.failed] if node.lookup and node.lookup.failed else []
     for at, node in enumerate(agent.call_flow.nodes):
         if node.id not in reached:
             yield f"call_flow.nodes[{at}]", f"node {node.id!r} is never reached"
@@ -306,6 +347,10 @@ def _texts(agent: Agent) -> Iterator[tuple[str, str]]:
         for position, action in enumerate(node.actions):
             if isinstance(action, TransferAction):
                 yield f"{field}.actions[{position}].to", action.to
+            if isinstance(action, LookupAction):
+                for name, value in action.arguments.items():
+                    if isinstance(value, str):
+                        yield f"{field}.actions[{position}].arguments.{name}", value
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -71,8 +71,22 @@ class RecordAction(AgentModel):
     on: bool = True
 
 
+class LookupAction(AgentModel):
+    """Use a tool and wait for its answer, without a language model."""
+
+    type: Literal["lookup"]
+    tool: str = Field(min_length=1, description="One of `tools`.")
+    arguments: dict[VariableName, Text | bool | int | float] = Field(
+        default_factory=dict, description="What it is given; {{variables}} are filled in."
+    )
+    failed: NodeId | None = Field(
+        None, description="Where to go when there is no answer; left out: on, as with one."
+    )
+
+
 ActionSettings = Annotated[
-    HangupAction | TransferAction | DtmfAction | WebhookAction | RecordAction, Field(discriminator="type")
+    HangupAction | TransferAction | DtmfAction | WebhookAction | RecordAction | LookupAction,
+    Field(discriminator="type"),
 ]
 
 
@@ -159,6 +173,11 @@ class Node(AgentModel):
     def onward(self) -> Transition | None:
         """Its last resort, if it has one."""
         return next((item for item in self.transitions if item.when.otherwise), None)
+
+    @property
+    def lookup(self) -> LookupAction | None:
+        """What it looks up, if it does."""
+        return next((action for action in self.actions if isinstance(action, LookupAction)), None)
 
     @property
     def listens(self) -> bool:

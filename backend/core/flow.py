@@ -35,7 +35,7 @@ from backend.core.keypad import without_end
 from backend.core.listening import MAX_KEYS
 from backend.core.matching import tidy
 from backend.core.read_back import Pending
-from backend.core.standing import Standing
+from backend.core.standing import Standing, node_of
 from backend.core.steps import ELSE, Step
 from backend.core.tool_values import ToolVariables
 from backend.errors import FlowError
@@ -97,6 +97,13 @@ class Flow:
         if node.listens or node.ends_call or node.onward is None:
             raise FlowError(f"node {node.id!r} has nowhere to proceed to")
         return self._here.follow(node.onward)
+
+    def lookup_failed(self) -> Step | None:
+        """The node's tool gave no answer. None: the call goes on as with one."""
+        lookup = self._here.node.lookup
+        if lookup is None or lookup.failed is None:
+            return None
+        return self._here.enter(node_of(self.agent, lookup.failed))
 
     # --- what the caller said ------------------------------------------------------------------------
 

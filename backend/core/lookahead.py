@@ -77,6 +77,8 @@ def _say_after(
     captured = set(re.compile(item.when.regex).groupindex) if item.when.regex else set()
     if node.collect and item in node.transitions:
         captured.add(node.collect.name)
+    if node.lookup is not None:
+        captured |= {name for tool in agent.tools if tool.name == node.lookup.tool for name in tool.set}
     if any(name in captured - item.set.keys() for text in target.say for name in variable_names(text)):
         return ()
     return render_all(target.say, dict(variables) | item.set)

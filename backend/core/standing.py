@@ -115,7 +115,7 @@ class Standing:
         """These words, then what the node does and waits for."""
         node = self.node
         listening = node.listens and not node.ends_call
-        actions = actions_of(node, self.variables)
+        actions = actions_of(self.agent, node, self.variables)
         return Step(node.id, say, actions, self.listen() if listening else None, node.ends_call)
 
     def keep(self, name: str, value: str) -> None:

@@ -46,7 +46,16 @@ class Record:
     on: bool
 
 
-Action = Hangup | Transfer | SendDtmf | CallWebhook | Record
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Use a tool and wait for its answer; call `Flow.lookup_failed` when there is none."""
+
+    tool: str
+    arguments: str  # JSON
+    fillers: tuple[str, ...]  # said meanwhile, in order
+
+
+Action = Hangup | Transfer | SendDtmf | CallWebhook | Record | Lookup
 
 
 @dataclass(frozen=True, slots=True)

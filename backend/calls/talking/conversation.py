@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from backend.calls.ports import Clock
+from backend.calls.ports import Clock, Toolbox
 from backend.calls.speaking.speaker import Speaker, Utterance
 from backend.calls.talking.account import Account
 from backend.calls.talking.answering import Answering
@@ -24,12 +24,13 @@ from backend.calls.talking.events import (
     LineRestored,
     SayRequest,
 )
+from backend.calls.talking.looking_up import LookingUp
 from backend.calls.talking.recorder import TurnRecorder
 from backend.calls.talking.thinker import Thinker
 from backend.calls.talking.undo import Undo
 from backend.core.flow import Flow
 from backend.core.keypad import KEY_GAP_MS
-from backend.core.steps import Action, Step
+from backend.core.steps import Action, Lookup, Step
 from backend.core.turns import BargeIn, Expects, SpeechResumed, TurnEnded
 
 log = logging.getLogger(__name__)
@@ -51,9 +52,11 @@ class Conversation:
         expect: Callable[[Expects], None],
         clock: Clock,
         thinker: Thinker | None = None,
+        toolbox: Toolbox | None = None,
     ) -> None:
         """`perform` carries out an action and returns a sentence to say when it failed; `expect` tells the
-        ears what kind of answer comes next; `thinker` answers what the flow leaves to a language model."""
+        ears what kind of answer comes next; `thinker` answers what the flow leaves to a language model;
+        `toolbox` is what nodes look things up with."""
         self._flow, self._speaker, self._perform, self._expect = flow, speaker, perform, expect
         self._clock, self._thinker = clock, thinker
         self._inbox = Inbox(clock, flow.asks_for_key)
@@ -61,6 +64,10 @@ class Conversation:
         self._account = Account(recorder, history, clock, node_id=lambda: flow.node_id)
         self._undo = Undo(flow, lambda: speaker.last)
         self._delivery = Delivery(flow, speaker, self._inbox, self._account, self._undo)
+        self._looking_up = LookingUp(
+            toolbox, speaker, self._account, self._delivery, language=flow.agent.language
+        )
+        self._elsewhere: Step | None = None  # where a look-up that failed leads
         self._still_asked = False  # what we say breaks the silence after a question, and is no other
         self._answering: Answering | None = None
         if thinker is not None:
@@ -92,6 +99,9 @@ class Conversation:
                 ended = await self._act(step)
                 if ended:
                     return ended
+                if self._elsewhere is not None:
+                    step, self._elsewhere = self._elsewhere, None
+                    continue
                 step = self._flow.proceed() if step.listen is None else await self._listen(step)
         finally:
             self._inbox.close()
@@ -134,6 +144,12 @@ class Conversation:
         """Carry out the step's actions; why the call is over, if it is."""
         for action in step.actions:
             self._undo.close()
+            if isinstance(action, Lookup):
+                if not await self._looking_up.look_up(action):
+                    self._elsewhere = self._flow.lookup_failed()
+                if self._elsewhere is not None:
+                    return None
+                continue
             problem = await self._perform(action)
             if problem is not None:
                 log.warning("action %s failed at node %s", action, step.node_id)

@@ -227,3 +227,27 @@ def test_what_a_tool_sets_is_known_and_chooses_no_number() -> None:
         problems(with_tool(slot="a", now_date="b"))
     )
     assert problems(with_tool(slot="a..b"))[0][0].startswith("tools[0].set")
+
+
+def test_what_is_wrong_with_a_lookup() -> None:
+    def looks(action: dict[str, Any], **fields: Any) -> list[tuple[str, str]]:
+        tool = {
+            "name": "find",
+            "description": "Finds.",
+            "url": "https://a.example/",
+            "parameters": {"type": "object", "properties": {"day": {}}, "required": ["day"]},
+        }
+        whole = {"type": "lookup", "tool": "find", "arguments": {"day": "Friday"}} | action
+        onward = [{"to": "bye", "when": {"otherwise": True}}]
+        first = {"id": "a", "say": "Hi.", "actions": [whole], "transitions": onward} | fields
+        return problems(agent(first, BYE, tools=[tool]))
+
+    at = f"{FIRST}.actions[0]"
+    assert looks({}) == [] and looks({"failed": "bye"}) == []
+    assert looks({"tool": "fnd"}) == [(f"{at}.tool", "no tool 'fnd'; did you mean 'find'?")]
+    assert looks({"failed": "by"}) == [(f"{at}.failed", "no node 'by'; did you mean 'bye'?")]
+    assert looks({"arguments": {}}) == [(f"{at}.arguments", "lacks 'day', which the tool 'find' requires")]
+    assert looks({"arguments": {"day": "x", "dya": 1}})[0][1].startswith("'dya' is no parameter of 'find'")
+    assert "nothing ever sets {{dy}}" in looks({"arguments": {"day": "{{dy}}"}})[0][1]
+    assert "goes round without listening" in looks({"failed": "a"})[0][1]
+    assert "listens or has a prompt" in looks({}, listen=True)[0][1]
