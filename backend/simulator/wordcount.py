@@ -82,6 +82,11 @@ _SOUNDS_LIKE = {
 }  # fmt: skip
 
 
+def _alike(said: list[str], heard: list[str]) -> bool:
+    """Whether they sound the same, written in one word or two: "tomorrow" and "to morrow", "to" and "two"."""
+    return "".join(said) == "".join(heard) or _sound(said) == _sound(heard)
+
+
 def _sound(words: list[str]) -> str:
     return "".join(_SOUNDS_LIKE.get(word, word) for word in words)
 
@@ -107,7 +112,7 @@ def _align(said: list[str], heard: list[str]) -> tuple[WordPair, ...]:
             for op, from_said, from_heard in _STEPS:
                 if from_said > i or from_heard > j:
                     continue
-                if op == "same" and _sound(said[i - from_said : i]) != _sound(heard[j - from_heard : j]):
+                if op == "same" and not _alike(said[i - from_said : i], heard[j - from_heard : j]):
                     continue
                 total = cost[i - from_said][j - from_heard] + (op != "same")
                 if total < cost[i][j]:

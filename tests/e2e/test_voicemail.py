@@ -61,7 +61,8 @@ async def test_a_machine_is_left_the_message_and_a_person_is_talked_to(tmp_path:
         speech for speech in events(machine, "agent_speech") if speech["start_ms"] > greeting["end_ms"]
     ]
     errors = word_errors(MESSAGE, " ".join(speech["text"] for speech in on_tape))
-    assert errors.errors <= 2, f"once, and whole; the ear makes other names of Willow: {errors.differences()}"
+    # Heard twice or by half it would be more; the ear makes other names of Willow.
+    assert errors.rate < 0.5, f"once, and whole: {errors.differences()}"
     before = [speech for speech in events(machine, "agent_speech") if speech not in on_tape]
     assert all(errors_within("Please call us back tomorrow.", speech["text"]) >= 3 for speech in before)
 

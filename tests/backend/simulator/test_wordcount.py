@@ -18,6 +18,7 @@ from backend.simulator.wordcount import WordPair, word_errors
         ("At 10:00 a.m. or 2:30 pm", "at ten am or two thirty p m"),
         ("It can't be; it won't.", "it cannot be it will not"),
         ("You have 1 voicemail", "you have one voice mail"),
+        ("Please call us back tomorrow.", "please call us back to morrow"),
         ("Good bye", "Goodbye."),
         ("Twenty-one dollars", "$21"),
         ("on the 15th of May 2024", "on the fifteenth of may twenty twenty four"),
