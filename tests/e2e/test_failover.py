@@ -424,7 +424,7 @@ async def test_sentences_follow_each_other_without_a_seam(world: World) -> None:
     assert aside["heard_text"] == TALE
     line = agent_side(evidence)[round(aside["started_ms"] - 100) * 8 :]
     loud = np.flatnonzero(np.abs(line.astype(np.int32)) > AUDIBLE)
-    # A machine that is too busy lets the line run dry; that is no seam, and the carrier tells how long it was.
+    # On a busy machine the line may run dry: that is no seam, and the carrier tells for how long.
     dry_ms = sum(event["ms"] for event in happened(evidence, "underrun"))
     assert (loud[-1] - loud[0]) / 8 == pytest.approx(expected_ms + dry_ms, abs=60)
 
