@@ -62,6 +62,7 @@ SERVES = {
         8001, 8002, 8300, 8080,
     ),
     "elevenlabs-stand-in.md: python -m backend.simulator.elevenlabs --port 8300": (8300,),
+    "elevenlabs-stand-in.md: openssl req -x509": (8300,),
     "llm-stand-in.md: python -m backend.simulator.llm --port 8400 --script replies.json": (8400,),
     "simulator.md: python -m backend.simulator --port 8090": (8090,),
 }  # fmt: skip
@@ -174,10 +175,11 @@ def end(shell: subprocess.Popen[bytes]) -> None:
 def wait_for(port: int, shell: subprocess.Popen[bytes], output: Path) -> None:
     while True:
         assert shell.poll() is None, output.read_text()
-        with suppress(httpx.TransportError):  # its port takes connections before it serves
-            answer = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
-            if '"loading"' not in answer.text:
-                return
+        for scheme in ("http", "https"):
+            with suppress(httpx.TransportError):  # its port takes connections before it serves
+                answer = httpx.get(f"{scheme}://127.0.0.1:{port}/health", trust_env=False, verify=False)
+                if '"loading"' not in answer.text:
+                    return
         time.sleep(0.05)
 
 
