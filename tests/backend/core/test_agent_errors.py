@@ -83,7 +83,7 @@ WRONG: list[tuple[str | bytes, str]] = [
     (acts({"to": "x"}), f"{NODE}.actions[0]: needs a type, one of 'hangup', 'transfer'"),
     (
         acts({"type": "hang_up"}),
-        f"{NODE}.actions[0]: can be 'hangup', 'transfer', 'dtmf', 'webhook' or 'record'; did you",
+        f"{NODE}.actions[0]: can be 'hangup', 'transfer', 'dtmf', 'webhook', 'record' or 'lookup'; did you",
     ),
     (acts({"type": "transfer", "to": "555-0100"}), f"{NODE}.actions[0].to: '555-0100' is neither a number"),
     (acts({"type": "dtmf", "digits": "one"}), f"{NODE}.actions[0].digits: must be keys to press"),
