@@ -27,7 +27,7 @@ class Pace:
 
     def __init__(self, rules: PaceRules) -> None:
         self._rules = rules
-        self._given_ms = 0
+        self._given_ms = 0.0
         self._first_ms: float | None = None
         self.paused = False
         self._is_ahead = False
@@ -49,11 +49,19 @@ class Pace:
             return 0.0
         return self._first_ms + self._given_ms - now_ms
 
+    def until_near_ms(self, now_ms: float) -> float:
+        """How long until the listener has so little left that nobody goes first; 0: so little is left now."""
+        return max(0.0, self.lead_ms(now_ms) - self._rules.near_ms)
+
     def handed_over(self, frames: int, now_ms: float) -> None:
         """So many frames went to the listener."""
+        self.handed_over_ms(frames * FRAME_MS, now_ms)
+
+    def handed_over_ms(self, audio_ms: float, now_ms: float) -> None:
+        """So much sound went to the listener."""
         if self._first_ms is None or self.lead_ms(now_ms) < 0:
             self._first_ms = now_ms - self._given_ms  # it plays from here, or from here again
-        self._given_ms += frames * FRAME_MS
+        self._given_ms += audio_ms
 
     def must_wait(self, untaken_ms: float) -> bool:
         """Whether the model should not go on for now, with so much sound that the listener has not taken."""

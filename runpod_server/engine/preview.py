@@ -1,7 +1,7 @@
 """The preview engine: the embedded voice behind slots, a queue and two threads. Never on the event loop.
 
 A stream asks for its next sentence only when its consumer took the last one, so streams take turns sentence
-by sentence, and a slow reader holds at most one sentence in memory.
+by sentence, and a slow reader holds at most one sentence in memory. See `line` for who makes way for whom.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
 
-from runpod_server.audio import SAMPLE_BYTES, pcm16_from_float, samples_in, samples_of
+from runpod_server.audio import SAMPLE_BYTES, ms_of, pcm16_from_float, samples_in, samples_of
+from runpod_server.engine.line import Clock, Line, Place
 from runpod_server.engine.request import EndReason, EngineStatus, HeardTurn, SpeechRequest, Voice
-from runpod_server.engine.scheduler import Slots
 from runpod_server.errors import (
     BadRequest,
     EngineUnavailable,
@@ -26,7 +27,7 @@ from runpod_server.errors import (
     SpeechError,
 )
 from runpod_server.preview.speakers import SPEAKERS, Speaker
-from runpod_server.preview.voice import PreviewVoice, Samples
+from runpod_server.preview.voice import Piece, PreviewVoice
 from runpod_server.voices.store import ReferenceVoice, VoiceStore
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,13 @@ class PreviewEngine:
     uses_references = False
 
     def __init__(
-        self, *, max_streams: int, max_queue: int, why: str = "", references: VoiceStore | None = None
+        self,
+        *,
+        max_streams: int,
+        max_queue: int,
+        why: str = "",
+        references: VoiceStore | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.references = references or VoiceStore()
         self.notice = (
@@ -54,7 +61,7 @@ class PreviewEngine:
         )
         self.threads = ThreadPoolExecutor(min(2, os.cpu_count() or 1), thread_name_prefix="preview-voice")
         self.voice: PreviewVoice | None = None
-        self._slots: Slots[PreviewStream] = Slots(max_streams, max_queue)
+        self._line = Line(max_streams, max_queue, clock)
         self._open: set[PreviewStream] = set()
         self._failures_in_a_row = 0
 
@@ -78,11 +85,9 @@ class PreviewEngine:
         """See Engine.open."""
         if self.voice is None:
             raise NotReady("the preview voice is still loading: ask again in a second, or watch /health")
-        stream = PreviewStream(self, self.voice, request, speaker_for(request, self.references))
-        has_slot = self._slots.enter(stream)
+        speaker = speaker_for(request, self.references)
+        stream = PreviewStream(self, self.voice, request, speaker, self._line.enter())
         self._open.add(stream)
-        if has_slot:
-            stream.admit()
         return stream
 
     async def hear(self, turn: HeardTurn) -> bool:
@@ -95,12 +100,13 @@ class PreviewEngine:
     def status(self) -> EngineStatus:
         """See Engine.status. Degraded after three failures without a success between them."""
         failing = self._failures_in_a_row >= _FAILURES_TO_DEGRADE
+        slots = self._line.slots
         return EngineStatus(
             state="loading" if self.voice is None else "degraded" if failing else "healthy",
-            active=self._slots.active,
-            capacity=self._slots.capacity,
-            waiting=self._slots.waiting,
-            max_waiting=self._slots.max_waiting,
+            active=slots.active,
+            capacity=slots.capacity,
+            waiting=slots.waiting,
+            max_waiting=slots.max_waiting,
         )
 
     async def close(self) -> None:
@@ -109,23 +115,25 @@ class PreviewEngine:
             stream.cancel()
         self.threads.shutdown(wait=False, cancel_futures=True)
 
-    def released(self, stream: PreviewStream, *, failed: bool) -> None:
-        """A stream has ended: its slot goes to the one that waits longest."""
+    def ended(self, stream: PreviewStream, *, failed: bool) -> None:
+        """A stream has ended."""
         self._open.discard(stream)
         if failed:
             self._failures_in_a_row += 1
         elif stream.reason in ("eos", "max_length"):
             self._failures_in_a_row = 0
-        following = self._slots.leave(stream)
-        if following is not None:
-            following.admit()
 
 
 class PreviewStream:
     """One request being spoken; see SpeechStream."""
 
     def __init__(
-        self, engine: PreviewEngine, voice: PreviewVoice, request: SpeechRequest, speaker: Speaker
+        self,
+        engine: PreviewEngine,
+        voice: PreviewVoice,
+        request: SpeechRequest,
+        speaker: Speaker,
+        place: Place,
     ) -> None:
         self.reason: EndReason | None = None
         self._engine = engine
@@ -133,17 +141,12 @@ class PreviewStream:
         self._pieces = voice.speak(request.text, speaker, speed=request.speed, seed=request.seed)
         self._left = None if request.max_audio_ms is None else samples_of(request.max_audio_ms)
         self._ended = False
-        self._slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._making: asyncio.Future[bytes | None] | None = None
-
-    def admit(self) -> None:
-        """The engine found a slot."""
-        if not self._slot.done():
-            self._slot.set_result(None)
+        self._place = place
+        self._making: asyncio.Future[_Made | None] | None = None
 
     async def admitted(self) -> None:
         """See SpeechStream.admitted."""
-        await asyncio.wait({self._slot})
+        await self._place.admitted()
 
     def cancel(self) -> None:
         """See SpeechStream.cancel. A sentence a thread is at is finished there (some ms) and thrown away."""
@@ -154,6 +157,18 @@ class PreviewStream:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._ended:
+            raise StopAsyncIteration
+        with self._place.asked():
+            made = await self._next()
+        pcm16 = self._within_limit(made.pcm16)
+        if made.is_last and not self._ended:
+            self._end("eos")  # now, not when the sound is delivered: others have use for the slot
+        if not self._ended:
+            self._place.handed_over(ms_of(samples_in(pcm16)))
+        return pcm16
+
+    async def _next(self) -> _Made:
         await self.admitted()
         if self._ended:
             raise StopAsyncIteration
@@ -165,14 +180,14 @@ class PreviewStream:
         if self._ended:
             raise StopAsyncIteration
         try:
-            pcm16 = self._making.result()
+            made = self._making.result()
         except SpeechError as error:
             self._end(None, failed=not isinstance(error, BadRequest))
             raise
-        if pcm16 is None:
+        if made is None:
             self._end("eos")
             raise StopAsyncIteration
-        return self._within_limit(pcm16)
+        return made
 
     def _within_limit(self, pcm16: bytes) -> bytes:
         if self._left is None:
@@ -185,10 +200,10 @@ class PreviewStream:
 
     def _end(self, reason: EndReason | None, *, failed: bool = False) -> None:
         self._ended, self.reason = True, reason
-        self._slot.cancel()
         if self._making is not None:
             self._making.cancel()
-        self._engine.released(self, failed=failed)
+        self._engine.ended(self, failed=failed)
+        self._place.leave()
 
     def __enter__(self) -> Self:
         return self
@@ -231,11 +246,17 @@ def _loaded_voice() -> PreviewVoice:
     return voice
 
 
-def _next_pcm16(pieces: Iterator[Samples], request_id: str) -> bytes | None:
+@dataclass(frozen=True, slots=True)
+class _Made:
+    pcm16: bytes
+    is_last: bool
+
+
+def _next_pcm16(pieces: Iterator[Piece], request_id: str) -> _Made | None:
     """In a thread: the next sentence as PCM, None at the end. Raises SpeechError only."""
     try:
-        samples = next(pieces, None)
-        return None if samples is None else pcm16_from_float(samples)
+        piece = next(pieces, None)
+        return None if piece is None else _Made(pcm16_from_float(piece.samples), piece.is_last)
     except SpeechError:
         raise
     except MemoryError as error:

@@ -12,12 +12,17 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Slots(Generic[Key]):
-    """`capacity` keys hold slots; up to `max_waiting` more wait, first come, first served."""
+    """`capacity` keys hold slots; up to `max_waiting` more wait, first come, first served.
+
+    A key that made way is never refused: it comes back behind all who wait, in a hurry before them.
+    """
 
     def __init__(self, capacity: int, max_waiting: int) -> None:
         self.capacity, self.max_waiting = capacity, max_waiting
         self._active: set[Key] = set()
         self._waiting: OrderedDict[Key, None] = OrderedDict()
+        self._hurried: OrderedDict[Key, None] = OrderedDict()  # made way before, go first
+        self._last: OrderedDict[Key, None] = OrderedDict()  # made way before, go last
 
     @property
     def active(self) -> int:
@@ -26,7 +31,7 @@ class Slots(Generic[Key]):
 
     @property
     def waiting(self) -> int:
-        """How many wait for one."""
+        """How many wait for their first one."""
         return len(self._waiting)
 
     def enter(self, key: Key) -> bool:
@@ -47,14 +52,42 @@ class Slots(Generic[Key]):
 
     def leave(self, key: Key) -> Key | None:
         """Give up a slot or a place in the queue; returns who gets the slot now. Unknown keys are ignored."""
-        if key in self._waiting:
-            del self._waiting[key]
-            return None
+        for line in self._lines:
+            line.pop(key, None)
         if key not in self._active:
             return None
         self._active.discard(key)
-        if not self._waiting:
+        return self._next()
+
+    def make_way(self, key: Key) -> Key | None:
+        """Give up a slot if somebody has more need of it; returns who gets it. None: it keeps its slot."""
+        if key not in self._active or not (self._hurried or self._waiting):
             return None
-        following, _ = self._waiting.popitem(last=False)
-        self._active.add(following)
-        return following
+        self._active.discard(key)
+        return self._next()
+
+    def come_back(self, key: Key) -> bool:
+        """Who made way wants a slot again. True: it has one. False: it is the last in line."""
+        if len(self._active) < self.capacity:
+            self._active.add(key)
+            return True
+        self._last[key] = None
+        return False
+
+    def hurry(self, key: Key) -> None:
+        """Who came back to the end of the line goes before all who wait for their first slot."""
+        if key in self._last:
+            del self._last[key]
+            self._hurried[key] = None
+
+    @property
+    def _lines(self) -> tuple[OrderedDict[Key, None], ...]:
+        return self._hurried, self._waiting, self._last
+
+    def _next(self) -> Key | None:
+        for line in self._lines:
+            if line:
+                following, _ = line.popitem(last=False)
+                self._active.add(following)
+                return following
+        return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
@@ -27,6 +28,14 @@ _FRAME = SAMPLE_RATE_HZ // 200  # 5 ms
 _AUDIBLE_RMS = 0.0008  # −62 dBFS: the voice's own silence is below −80, the faintest "th" above −60
 _LEAD_SAMPLES = SAMPLE_RATE_HZ // 50  # what stays of the silence before the first sound: 20 ms
 _MIN_SPEED, _MAX_SPEED = 0.5, 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Sound of about a sentence."""
+
+    samples: Samples
+    is_last: bool
 
 
 class PreviewVoice:
@@ -50,7 +59,7 @@ class PreviewVoice:
 
     def speak(
         self, text: str, speaker: Speaker, *, speed: float = 1.0, seed: int | None = None
-    ) -> Iterator[Samples]:
+    ) -> Iterator[Piece]:
         """Float32 pieces at 24 kHz, about a sentence each, made when asked for. Equal seeds, equal samples.
 
         The silence before the first sound is cut to 20 ms; pauses between sentences stay as spoken.
@@ -64,14 +73,13 @@ class PreviewVoice:
                 "text has nothing this voice can say: it speaks English words and numbers", field="text"
             )
         rng = np.random.default_rng(seed)
-        first = True
-        for sentence in sentences:
+        for number, sentence in enumerate(sentences, 1):
             parts = list(split_long(sentence))
             for index, part in enumerate(parts):
                 samples = self._render(part, speaker, speed, rng)
                 starts_inside, ends_inside = index > 0, index < len(parts) - 1
-                yield trimmed(samples, start=first or starts_inside, end=ends_inside)
-                first = False
+                cut = trimmed(samples, start=number == 1 or starts_inside, end=ends_inside)
+                yield Piece(cut, is_last=number == len(sentences) and not ends_inside)
 
     def _render(self, phonemes: str, speaker: Speaker, speed: float, rng: np.random.Generator) -> Samples:
         """The network gives spectral envelope and pitch apart, so pitch is changed with the resonances kept;

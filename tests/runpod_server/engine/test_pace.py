@@ -79,3 +79,10 @@ def test_whoever_lets_others_go_first_whenever_ahead_keeps_a_second(
             assert pace.lead_ms(now_ms) >= RULES.near_ms - frame_takes_ms - 1e-6
         has_waited = False
         pace.handed_over(1, now_ms)
+
+
+def test_how_long_until_near() -> None:
+    pace = Pace(RULES)
+    assert pace.until_near_ms(0.0) == 0.0
+    pace.handed_over_ms(3500.0, 100.0)
+    assert [pace.until_near_ms(ms) for ms in (100.0, 1100.0, 2600.0, 9000.0)] == [2500.0, 1500.0, 0.0, 0.0]

@@ -9,7 +9,7 @@ import pytest
 from runpod_server.engine.preview import PreviewEngine
 from runpod_server.engine.request import SpeechRequest
 from runpod_server.errors import BadRequest, Busy, GenerationFailed, NotReady, OutOfMemory
-from runpod_server.preview.voice import PreviewVoice
+from runpod_server.preview.voice import Piece, PreviewVoice
 
 TWO = "Good morning. How are you?"
 
@@ -146,7 +146,7 @@ class BrokenVoice:
     def speak(self, text: str, *_: object, **__: object):  # type: ignore[no-untyped-def]
         if text == "break":
             raise self.error
-        yield np.ones(100, np.float32)
+        yield Piece(np.ones(100, np.float32), is_last=False)
         raise self.error
 
 

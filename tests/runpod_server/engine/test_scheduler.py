@@ -43,3 +43,21 @@ def test_no_slot_is_lost_or_given_twice(capacity: int, room: int, steps: list[tu
                 waiting.remove(key)
         assert (slots.active, slots.waiting) == (len(holding), len(waiting))
         assert not waiting or len(holding) == capacity
+
+
+def test_who_made_way_is_never_refused_and_goes_last_until_it_is_in_a_hurry() -> None:
+    slots: Slots[str] = Slots(1, 1)
+    slots.enter("a")
+    assert slots.make_way("a") is None  # nobody waits: it keeps its slot
+    slots.enter("b")
+    assert slots.make_way("a") == "b"
+    slots.enter("c")
+    assert slots.come_back("a") is False
+    assert (slots.active, slots.waiting) == (1, 1)
+    assert slots.make_way("b") == "c"
+    assert slots.come_back("b") is False
+    assert slots.make_way("c") is None  # those who only came back need it no more than c does
+    slots.enter("d")
+    slots.hurry("b")
+    assert [slots.leave(each) for each in "cbda"] == ["b", "d", "a", None]
+    assert slots.come_back("a") is True

@@ -17,7 +17,7 @@ def voice() -> PreviewVoice:
 
 
 def said(voice: PreviewVoice, text: str, speaker: Speaker = SPEAKERS[0], **options: float) -> np.ndarray:
-    return np.concatenate(list(voice.speak(text, speaker, seed=1, **options)))  # type: ignore[arg-type]
+    return np.concatenate([piece.samples for piece in voice.speak(text, speaker, seed=1, **options)])  # type: ignore[arg-type]
 
 
 def pitch_hz(samples: np.ndarray) -> float:
@@ -58,8 +58,9 @@ def test_the_same_speaker_sounds_the_same_every_time(voice: PreviewVoice) -> Non
 
 
 def test_one_piece_a_sentence_with_the_pause_between_kept(voice: PreviewVoice) -> None:
-    pieces = list(voice.speak("It is open. It is closed.", SPEAKERS[0], seed=1))
-    assert len(pieces) == 2
+    spoken = list(voice.speak("It is open. It is closed.", SPEAKERS[0], seed=1))
+    assert [piece.is_last for piece in spoken] == [False, True]
+    pieces = [piece.samples for piece in spoken]
     silent = np.abs(np.concatenate(pieces)) < 0.002
     edges = np.flatnonzero(np.diff(silent.astype(int)))
     longest = max(np.diff(edges)) / 24
@@ -73,7 +74,8 @@ def test_speed(voice: PreviewVoice) -> None:
 def test_a_text_without_any_stop_still_comes_in_pieces(voice: PreviewVoice) -> None:
     pieces = list(voice.speak("word " * 100, SPEAKERS[0], seed=1))
     assert len(pieces) > 2
-    assert max(map(len, pieces)) < 15 * 24_000
+    assert [piece.is_last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert max(len(piece.samples) for piece in pieces) < 15 * 24_000
 
 
 @given(st.text("abc ,;:", max_size=200), st.integers(5, 40))
