@@ -10,11 +10,12 @@ TEST_EXTRAS ?= local,csm,quantize,dev
 TEST_WORKERS ?= 2
 REAL_TIME := tests/e2e tests/faults/test_soak.py tests/faults/test_echoed_keys.py tests/faults/test_shipped_agent.py tests/install tests/runpod_server/bench tests/runpod_server/engine/test_csm_crowd.py
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test test-clients lint format clean
 
 help:
 	@echo "make demo   a whole spoken call on this machine: no key, no GPU, no download of models"
 	@echo "make test   ruff, mypy, import-linter and pytest"
+	@echo "make test-clients   OpenAI's clients, Pipecat, LiveKit Agents and wyoming-openai against the speech server"
 	@echo "make lint   the first three; make format mends what can be mended"
 
 demo: $(VENV)/.for-demo
@@ -23,6 +24,10 @@ demo: $(VENV)/.for-demo
 test: lint
 	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile $(REAL_TIME:%=--ignore=%)
 	$(BIN)/pytest $(REAL_TIME)
+	@echo "Left out: other people's clients, which are fetched from PyPI and npm. They run with: make test-clients"
+
+test-clients: $(VENV)/.for-test
+	$(BIN)/pytest tests/clients -rs
 
 lint: $(VENV)/.for-test
 	$(BIN)/ruff check .
@@ -49,4 +54,4 @@ define install
 endef
 
 clean:
-	rm -rf $(VENV) demo-out .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
+	rm -rf $(VENV) .cache demo-out .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
