@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 
 from backend.core.agent import Agent
-from backend.core.call_flow import Node
+from backend.core.call_flow import Collect, Node
+from backend.core.choices import listed
+from backend.core.matching import has_keyword, words
 from backend.core.templates import render_all
 
 
@@ -20,10 +22,26 @@ def reprompt_texts(
     agent: Agent, node: Node, question: str, read_back: str | None, variables: Mapping[str, str]
 ) -> tuple[str, ...]:
     """The question again. `read_back`: the question whether a value is right, if that was the last one."""
-    if node.reprompt and read_back is None:
-        return render_all((node.reprompt,), variables)
+    own = (node.wanted and node.wanted.reprompt) or node.reprompt
+    if own and read_back is None:
+        return render_all((own,), variables)
     say = render_all((agent.turns.reprompt,), variables)
-    return (*say, read_back or question) if read_back or question else say
+    if read_back or question:
+        say = (*say, read_back or question)
+    if read_back is None and node.wanted and agent.language.startswith("en"):
+        say = (*say, *_options_texts(node.wanted, question))
+    return say
+
+
+def _options_texts(collect: Collect, question: str) -> tuple[str, ...]:
+    """What there is to choose from, unless the question names it all."""
+    asked = words(question)
+    if all(
+        any(has_keyword(asked, (" ".join(phrase),)) for phrase in option.phrases)
+        for option in collect.options
+    ):
+        return ()
+    return (f"You can say {listed(collect.options)}.",)
 
 
 def idle_text(agent: Agent, prompted: int) -> str:

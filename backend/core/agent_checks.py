@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 
 from backend.core.agent import Agent
-from backend.core.call_flow import LookupAction, Node, TransferAction, Transition
+from backend.core.call_flow import Collect, LookupAction, Node, TransferAction, Transition
 from backend.core.matching import words
 from backend.core.templates import BUILTIN_VARIABLES, variable_names
 
@@ -30,7 +30,7 @@ def transfer_target_problem(target: str) -> str | None:
 
 def captured_names(agent: Agent) -> frozenset[str]:
     """Variables that a caller's words or keys may fill."""
-    names = {node.collect.name for node in agent.call_flow.nodes if node.collect}
+    names = {collect.name for node in agent.call_flow.nodes for collect in node.collect}
     for _, item in _transitions(agent):
         if item.when.regex:
             names |= set(re.compile(item.when.regex).groupindex)
@@ -186,12 +186,38 @@ def _node_errors(agent: Agent, field: str, node: Node) -> Iterator[Problem]:
             )
     elif not node.transitions and not agent.call_flow.transitions:
         yield f"{field}.transitions", f"node {node.id!r} listens, and nothing the caller says leads on"
+    yield from _form_errors(field, node)
     last = [at for at, item in enumerate(node.transitions) if item.when.otherwise]
     if last and last[0] < len(node.transitions) - 1:
         yield f"{field}.transitions[{last[0]}]", "otherwise is the last resort: put it last"
     for at, action in enumerate(node.actions):
         if isinstance(action, TransferAction):
             yield from _transfer_errors(agent, f"{field}.actions[{at}].to", action.to)
+
+
+def _form_errors(field: str, node: Node) -> Iterator[Problem]:
+    """What is wrong with a node that collects several values."""
+    names = Counter(collect.name for collect in node.collect)
+    for at, collect in enumerate(node.collect):
+        if names[collect.name] > 1 and collect != node.collect[0]:
+            yield f"{field}.collect[{at}].name", f"{collect.name!r} is collected twice here"
+        if at and collect.ask is None:
+            yield (
+                f"{field}.collect[{at}].ask",
+                "is missing: what the caller is asked, when the turn of this value comes",
+            )
+    if len(node.collect) > 1 and _otherwise(node) is None:
+        yield (
+            f"{field}.transitions",
+            f"node {node.id!r} collects several values: say where to go once all are there, by a transition "
+            "(to … when otherwise)",
+        )
+
+
+def collect_fields(node: Node) -> Iterator[tuple[str, Collect]]:
+    """What a node collects, and where that stands in it."""
+    for at, collect in enumerate(node.collect):
+        yield ("collect" if len(node.collect) == 1 else f"collect[{at}]"), collect
 
 
 def _transfer_errors(agent: Agent, field: str, to: str) -> Iterator[Problem]:
@@ -268,8 +294,8 @@ def _variable_errors(agent: Agent) -> Iterator[Problem]:
 def _set_names(agent: Agent) -> Iterator[tuple[str, str]]:
     """Every variable the agent fills, and where."""
     for at, node in enumerate(agent.call_flow.nodes):
-        if node.collect:
-            yield f"call_flow.nodes[{at}].collect.name", node.collect.name
+        for where, collect in collect_fields(node):
+            yield f"call_flow.nodes[{at}].{where}.name", collect.name
     for field, item in _transitions(agent):
         yield from ((f"{field}.set", name) for name in item.set)
         if item.when.regex:
@@ -342,8 +368,11 @@ def _texts(agent: Agent) -> Iterator[tuple[str, str]]:
         yield from ((f"{field}.say[{position}]", text) for position, text in enumerate(node.say))
         yield from ((f"{field}.prompt", text) for text in (node.prompt,) if text)
         yield from ((f"{field}.reprompt", text) for text in (node.reprompt,) if text)
-        if node.collect and isinstance(node.collect.confirm, str):
-            yield f"{field}.collect.confirm", node.collect.confirm
+        for where, collect in collect_fields(node):
+            texts = {"ask": collect.ask, "reprompt": collect.reprompt, "confirm": collect.confirm}
+            yield from (
+                (f"{field}.{where}.{name}", text) for name, text in texts.items() if isinstance(text, str)
+            )
         for position, action in enumerate(node.actions):
             if isinstance(action, TransferAction):
                 yield f"{field}.actions[{position}].to", action.to

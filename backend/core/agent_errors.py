@@ -41,9 +41,9 @@ _PATTERNS = {
 }
 
 
-def explain(details: list[ErrorDetails]) -> list[Problem]:
-    """Each finding once; what only follows from another is left out."""
-    return [_explain(item) for item in details if not _shadowed(item, details)]
+def explain(details: list[ErrorDetails], data: Any) -> list[Problem]:
+    """Each finding once; what only follows from another is left out. `data`: the file's, as it was read."""
+    return [_explain(item, data) for item in details if not _shadowed(item, details)]
 
 
 def _shadowed(item: ErrorDetails, details: list[ErrorDetails]) -> bool:
@@ -54,9 +54,9 @@ def _shadowed(item: ErrorDetails, details: list[ErrorDetails]) -> bool:
     )
 
 
-def _explain(item: ErrorDetails) -> Problem:
+def _explain(item: ErrorDetails, data: Any) -> Problem:
     loc = item["loc"]
-    field = _path(loc)
+    field = _path(loc, data)
     if item["type"] == "extra_forbidden":
         return field, f"unknown field{nearest(str(loc[-1]), _known_fields(loc[:-1]))}"
     if item["type"] == "missing":
@@ -132,15 +132,20 @@ def _found(item: ErrorDetails) -> str:
     return ""
 
 
-def _path(loc: tuple[int | str, ...]) -> str:
+def _path(loc: tuple[int | str, ...], data: Any) -> str:
+    """Where it stands in the file; one that is written without a list has no place in a list."""
     path = ""
     model: Any = Agent
     for part in loc:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif not _is_union_tag(model, part):
-            path += f".{part}" if path else part
+        if not isinstance(part, int) and _is_union_tag(model, part):
+            model = _step(model, part)
+            continue
         model = _step(model, part)
+        if isinstance(part, int) and isinstance(data, list):
+            path, data = f"{path}[{part}]", data[part]
+        elif isinstance(part, str) and (isinstance(data, dict) or part == "[key]"):
+            path = f"{path}.{part}" if path else part
+            data = data.get(part) if isinstance(data, dict) else None
     return path
 
 

@@ -26,18 +26,18 @@ def _check_text(text: str) -> str:
     return text
 
 
-def _one_or_more(value: Any) -> Any:
-    if isinstance(value, str):
-        return (value,)
-    # The list is Python's by now, and a strict tuple would refuse it.
-    return tuple(value) if isinstance(value, list) else value
+def one_or_more(value: Any) -> Any:
+    """What a strict tuple takes, of one item or a list of them."""
+    if isinstance(value, list):
+        return tuple(value)  # the list is Python's by now, and a strict tuple would refuse it
+    return (value,) if isinstance(value, str | dict | BaseModel) else value
 
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 SLUG_OR_UUID = r"^([a-z0-9]+(-[a-z0-9]+)*|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$"
 
 Text = Annotated[str, Field(max_length=4000), AfterValidator(_check_text)]
-Texts = Annotated[tuple[Text, ...], BeforeValidator(_one_or_more, json_schema_input_type=Text | list[Text])]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(one_or_more, json_schema_input_type=Text | list[Text])]
 VariableName = Annotated[str, StringConstraints(pattern=NAME, max_length=64)]
 E164 = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{6,14}$")]
 NodeId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]

@@ -50,7 +50,7 @@ def inspect_agent(text: str | bytes, *, file: str) -> Inspection:
     try:
         agent = Agent.model_validate_json(text)
     except ValidationError as error:
-        found = explain(error.errors(include_url=False))
+        found = explain(error.errors(include_url=False), json.loads(text))
         return Inspection(None, tuple(AgentError(file, *problem) for problem in found))
     errors = tuple(AgentError(file, *problem) for problem in find_errors(agent))
     if errors:

@@ -1,4 +1,4 @@
-"""A caller's answer → the value that was asked for: a date, a telephone number, an e-mail address, yes or no.
+"""A caller's answer → the value that was asked for: a date, a telephone number, an option, yes or no.
 
 Deterministic, for English; a value is the same however it was said. Refuses to know about flows and models.
 """
@@ -6,14 +6,16 @@ Deterministic, for English; a value is the same however it was said. Refuses to 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Literal
 
+from backend.core.choices import Option, beside, chosen
 from backend.core.matching import spoken_keys, tidy, words
 from backend.core.spelling import plain_letters, words_of_letters
 from backend.core.templates import spell_digits
 
-AnswerType = Literal["text", "digits", "name", "date", "phone", "number", "email", "yes_no"]
+AnswerType = Literal["text", "digits", "name", "date", "phone", "number", "email", "yes_no", "choice"]
 
 _YES = frozenset(
     "yes yeah yep yup yah sure ok okay correct right absolutely definitely exactly indeed".split()
@@ -47,6 +49,9 @@ _LEAD_IN = re.compile(
     r"i'm|i am|we're|we are|(?:just )?call me|make it|it should be)\b[\s,:]*)?",
     re.IGNORECASE,
 )
+_PUTS_RIGHT = re.compile(
+    r"(?:no|sorry|actually|wait|i mean|i meant|rather|make (?:it|that)|oops)\b", re.IGNORECASE
+)
 _NOT = re.compile(r"(?:no\b[\s,.]*)?(?:it's |it is |that's )?(.*?\w)[\s,.]+not (.+)", re.IGNORECASE)
 _POLITE_END = re.compile(r"[\s,.!]*\b(?:please|thanks|thank you)[\s.!]*$", re.IGNORECASE)
 _EXTENSION = re.compile(r"\b(?:extension|ext)\b\.?|(?<=\d)\s?x(?=\s?\d)", re.IGNORECASE)
@@ -74,12 +79,12 @@ _BESIDE = frozenset(
 )
 
 
-def parse_answer(kind: AnswerType, said: str, today: date) -> str | None:
+def parse_answer(kind: AnswerType, said: str, today: date, options: Sequence[Option] = ()) -> str | None:
     """The value in what was said or typed; None when there is none of that kind.
 
     `digits`: figures; `phone`: figures, "+" kept, an extension as "x12"; `number`: "3", "-2.5"; `date`:
     ISO 8601, a day without a year is the next one from `today` on; `email`: lower case; `yes_no`: "yes" or
-    "no"; `name` and `text`: the words.
+    "no"; `choice`: the value of one of the `options`; `name` and `text`: the words.
     """
     match kind:
         case "text":
@@ -98,15 +103,17 @@ def parse_answer(kind: AnswerType, said: str, today: date) -> str | None:
             return _email(said)
         case "yes_no":
             return yes_or_no(said)
+        case "choice":
+            return chosen(options, said)
 
 
-def is_bare(kind: AnswerType, said: str) -> bool:
+def is_bare(kind: AnswerType, said: str, options: Sequence[Option] = ()) -> bool:
     """Whether the words are little more than such an answer: no question, no story around it."""
     if kind in ("text", "name") or "?" in said:
         return False
     if kind == "email":
         return len(words(said)) <= 14
-    meant = _YES | _NO | _BESIDE | _MONTHS.keys() | set(_WEEKDAYS) | _ORDINALS.keys()
+    meant = _YES | _NO | _BESIDE | _MONTHS.keys() | set(_WEEKDAYS) | _ORDINALS.keys() | beside(options)
     others = [word for word in words(said) if not word[0].isdecimal() and word not in meant]
     return len([word for word in others if word not in ("today", "tomorrow", "th", "st", "nd", "rd")]) <= 1
 
@@ -134,7 +141,14 @@ def yes_or_no(said: str) -> str | None:
     return "yes" if any(word in _YES for word in heard) else None
 
 
-def correction(kind: AnswerType, said: str, today: date, was: str = "") -> str | None:
+def is_correction(said: str) -> bool:
+    """Whether the words begin as those do which put something right: "No, on Friday.", "Actually, two."."""
+    return _PUTS_RIGHT.match(tidy(said)) is not None
+
+
+def correction(
+    kind: AnswerType, said: str, today: date, was: str = "", options: Sequence[Option] = ()
+) -> str | None:
     """The value that stands in for one read back wrongly, `was`: "No, it's Anna." → "Anna"; "four, not five"
     mends that figure, where it stands in `was` once."""
     if kind in ("digits", "phone", "number") and (halves := _NOT.fullmatch(tidy(said))):
@@ -150,7 +164,7 @@ def correction(kind: AnswerType, said: str, today: date, was: str = "") -> str |
         # "That's not right" names nothing.
         named = not (_NO | _YES).intersection(heard) and len(heard) <= 6
         return parse_answer(kind, rest, today) if named else None
-    return parse_answer(kind, rest, today)
+    return parse_answer(kind, rest, today, options)
 
 
 def _name(said: str) -> str | None:

@@ -36,7 +36,7 @@ def make_ask(
     if not (node.prompt or choices):
         return None
     used = {item.when.tool for item in transitions}
-    collect = node.collect if node.prompt else None
+    whole = agent.node(node.id) or node
     return Ask(
         node.id,
         render(agent.system_prompt or "", safe),
@@ -45,8 +45,9 @@ def make_ask(
         choices,
         node.tools if node.prompt else (),
         tuple(name for name in node.tools if name in used),
-        collect,
-        collect is not None and (bool(collect.confirm) or node.onward is not None),
+        whole.collect if node.prompt else (),
+        tuple(collect.name for collect in node.collect) if node.prompt else (),
+        node.onward is not None,
         tuple((name, value) for name in sorted(from_caller) if (value := variables.get(name))),
         today,
     )
@@ -57,7 +58,7 @@ def offered(node: Node, transitions: Sequence[Transition]) -> tuple[Transition, 
     finished, `otherwise`."""
     intents = tuple(item for item in transitions if item.when.intent)
     onward = node.onward
-    return (*intents, onward) if node.prompt and node.collect is None and onward is not None else intents
+    return (*intents, onward) if node.prompt and not node.collect and onward is not None else intents
 
 
 def _choices(agent: Agent, items: Sequence[Transition], safe: Mapping[str, str]) -> tuple[Choice, ...]:

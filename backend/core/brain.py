@@ -10,10 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from backend.core.agent import Agent
 from backend.core.answers import parse_answer
 from backend.core.call_flow import Collect
+from backend.core.choices import listed
 from backend.core.llm import Message, ToolCall, ToolSpec
 from backend.core.steps import ELSE, Ask
 
@@ -44,6 +46,7 @@ _FORMATS: Mapping[str, str] = {
     "number": "in figures",
     "email": "as it is written: name@example.com",
     "yes_no": "yes or no",
+    "choice": "one of the options",
 }
 
 
@@ -56,9 +59,9 @@ class Chose:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What the node collects, as `parse_answer` gives it."""
+    """What the node collects, or a part of it: each name and its value as `parse_answer` gives it."""
 
-    value: str
+    values: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +98,16 @@ def _instructions(agent: Agent, ask: Ask) -> str:
         return _CHOOSE_RULES.format(name=agent.name)
     parts = [ask.instructions, _RULES.format(name=agent.name, language=agent.language)]
     parts.append(f"Your task now:\n{ask.task}")
-    if ask.collect is not None:
+    if len(ask.collect) == 1:
         parts.append(
-            f"Find out: {_label(ask.collect)}. Once you know it, call {FILL}; it is checked for you."
+            f"Find out: {_described(ask.collect[0])}. Once you know it, call {FILL}; it is checked for you."
+        )
+    elif ask.collect:
+        wanted = "; ".join(_described(item) for item in ask.collect if item.name in ask.missing)
+        parts.append(
+            f"Find out, one after the other, in this order: {wanted}. Call {FILL} each time the caller has "
+            "told one or more of these, with all they told, or puts an earlier one right; each is checked "
+            "for you."
         )
     if ask.choices:
         parts.append(
@@ -115,7 +125,7 @@ def tool_specs(agent: Agent, ask: Ask) -> tuple[ToolSpec, ...]:
     specs = []
     if ask.choices:
         specs.append(_go_to(ask))
-    if ask.collect is not None:
+    if ask.collect:
         specs.append(_fill(ask.collect))
     for tool in agent.tools:
         if tool.name in ask.tools:
@@ -143,15 +153,34 @@ def _go_to(ask: Ask) -> ToolSpec:
     return ToolSpec(GO_TO, "\n".join(lines), schema)
 
 
-def _fill(collect: Collect) -> ToolSpec:
-    value = {"type": "string", "description": f"{_label(collect)}, {_FORMATS[collect.type]}"}
-    schema = {
+def _fill(fields: Sequence[Collect]) -> ToolSpec:
+    """One value is called `value`; of several each has its own name, and those that are known are given."""
+    alone = len(fields) == 1
+    schema: dict[str, Any] = {
         "type": "object",
-        "properties": {"value": value},
-        "required": ["value"],
+        "properties": {"value" if alone else item.name: _value_schema(item) for item in fields},
         "additionalProperties": False,
     }
-    return ToolSpec(FILL, f"Keep the caller's answer: {_label(collect)}.", schema)
+    if alone:
+        schema["required"] = ["value"]
+    labels = ", ".join(_label(item) for item in fields)
+    return ToolSpec(FILL, f"Keep the caller's {'answer' if alone else 'answers'}: {labels}.", schema)
+
+
+def _value_schema(collect: Collect) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string", "description": f"{_label(collect)}, {_format(collect)}"}
+    if collect.options:
+        schema["enum"] = [option.value for option in collect.options]
+    return schema
+
+
+def _format(collect: Collect) -> str:
+    return f"one of {listed(collect.options)}" if collect.options else _FORMATS[collect.type]
+
+
+def _described(collect: Collect) -> str:
+    """What it is and, of a choice, what there is: the model offers no other."""
+    return f"{_label(collect)} ({_format(collect)})" if collect.options else _label(collect)
 
 
 def _label(collect: Collect) -> str:
@@ -162,8 +191,8 @@ def judge(ask: Ask, call: ToolCall) -> Decision:
     """What a tool call of the model's means. Whatever was not offered is refused, with what to do."""
     if call.name == GO_TO and ask.choices:
         return _judge_choice(ask, call)
-    if call.name == FILL and ask.collect is not None:
-        return _judge_value(ask.collect, call, ask.today)
+    if call.name == FILL and ask.collect:
+        return _judge_values(ask.collect, call, ask.today)
     if call.name in ask.tools:
         return UseTool(call)
     return Refused(f"There is no tool {call.name[:60]!r} here. Answer the caller in words.")
@@ -178,18 +207,29 @@ def _judge_choice(ask: Ask, call: ToolCall) -> Decision:
     return Refused(f"There is no such choice; there are: {known}. Choose one of these, or answer in words.")
 
 
-def _judge_value(collect: Collect, call: ToolCall, today: date | None) -> Decision:
-    given = _argument(call, "value")
-    if given is None:
-        return Refused('Not understood: give the value as {"value": "…"}.')
-    if collect.type == "date" and today is None:
-        return Filled(given)
-    value = parse_answer(collect.type, given, today or date.min)
-    if value is None:
+def _judge_values(fields: Sequence[Collect], call: ToolCall, today: date | None) -> Decision:
+    names = {item.name: "value" if len(fields) == 1 else item.name for item in fields}
+    given = {item.name: text for item in fields if (text := _argument(call, names[item.name])) is not None}
+    if not given:
+        shape = ", ".join(f'"{name}": "…"' for name in names.values())
         return Refused(
-            f"That is no {_label(collect)}: give it {_FORMATS[collect.type]}, or ask the caller again."
+            f"Not understood: give {'the value' if len(fields) == 1 else 'what is known'} as {{{shape}}}."
         )
-    return Filled(value)
+    values: dict[str, str] = {}
+    for item in fields:
+        if item.name not in given:
+            continue
+        value = _value(item, given[item.name], today)
+        if value is None:
+            return Refused(f"That is no {_label(item)}: give it {_format(item)}, or ask the caller again.")
+        values[item.name] = value
+    return Filled(values)
+
+
+def _value(collect: Collect, given: str, today: date | None) -> str | None:
+    if collect.type == "date" and today is None:
+        return given
+    return parse_answer(collect.type, given, today or date.min, collect.options)
 
 
 def _argument(call: ToolCall, name: str) -> str | None:

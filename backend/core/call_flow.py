@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from backend.core.agent_fields import AgentModel, HttpUrl, NodeId, Text, Texts, VariableName
+from backend.core.agent_fields import AgentModel, HttpUrl, NodeId, Text, Texts, VariableName, one_or_more
 from backend.core.answers import AnswerType
+from backend.core.choices import Options, options_problem
 from backend.core.matching import KeyPattern
 from backend.core.patterns import pattern_problem
 
@@ -29,12 +30,31 @@ class Collect(AgentModel):
     name: VariableName
     type: AnswerType = Field(
         "text",
-        description="`text`: the words; `digits`: the keys pressed or digits spoken; the others as they say.",
+        description="`text`: the words; `digits`: the keys pressed or digits spoken; `choice`: one of "
+        "`options`; the others as they say.",
+    )
+    options: Options = Field(
+        (), description="For a `choice`: a word or phrase each, or {value, words} with other words for it."
+    )
+    ask: Text | None = Field(
+        None, description="The question for it, where a node collects several: said when its turn comes."
+    )
+    reprompt: Text | None = Field(
+        None, description="Said when the answer is none, instead of the node's `reprompt`."
     )
     confirm: bool | Text = Field(
         False,
         description="Read it back and ask if it is right; a text of one's own may hold the {{variable}}.",
     )
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Collect:
+        if self.type == "choice":
+            if problem := options_problem(self.options):
+                raise ValueError(problem)
+        elif self.options:
+            raise ValueError(f'options belong to "type": "choice", and this one is {self.type!r}')
+        return self
 
 
 class HangupAction(AgentModel):
@@ -152,7 +172,13 @@ class Node(AgentModel):
         description="Wait for the caller. If left out: yes where a transition or `collect` needs them, and "
         "with a `prompt`.",
     )
-    collect: Collect | None = None
+    collect: Annotated[
+        tuple[Collect, ...],
+        BeforeValidator(
+            lambda given: () if given is None else one_or_more(given),
+            json_schema_input_type=Collect | list[Collect] | None,
+        ),
+    ] = Field((), description="What to keep of the caller's answers: a value, or several, in this order.")
     tools: tuple[str, ...] = Field((), description="Tools the language model may use here.")
     actions: tuple[ActionSettings, ...] = Field((), description="Done after speaking, in order.")
     transitions: tuple[Transition, ...] = Field(
@@ -168,6 +194,17 @@ class Node(AgentModel):
     @property
     def ends_call(self) -> bool:
         return any(action.type in ("hangup", "transfer") for action in self.actions)
+
+    @property
+    def opening(self) -> tuple[str, ...]:
+        """What is said on entering, the question for the first value included."""
+        wanted = self.wanted
+        return (*self.say, wanted.ask) if wanted and wanted.ask else self.say
+
+    @property
+    def wanted(self) -> Collect | None:
+        """What is asked for first of all that it collects."""
+        return self.collect[0] if self.collect else None
 
     @property
     def onward(self) -> Transition | None:
@@ -186,7 +223,7 @@ class Node(AgentModel):
             return self.listen
         if self.prompt and not self.ends_call:
             return True  # a prompt is for answering the caller, also where `otherwise` is the only way on
-        return self.collect is not None or any(item.when.needs_caller for item in self.transitions)
+        return bool(self.collect) or any(item.when.needs_caller for item in self.transitions)
 
 
 class CallFlow(AgentModel):

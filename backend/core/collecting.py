@@ -10,9 +10,10 @@ from backend.core.answers import is_bare, parse_answer
 from backend.core.call_flow import Collect, Transition
 from backend.core.conditions import caught, fitting_keys
 from backend.core.dictation import NOTHING
+from backend.core.forms import others_in
 from backend.core.gathering import more_of, takes_parts
 from backend.core.read_back import MAX_READ_BACK, Pending, Reply, question_for, weigh_reply
-from backend.core.standing import Standing
+from backend.core.standing import Standing, node_of
 from backend.core.steps import Step
 
 
@@ -28,42 +29,96 @@ class Way:
 def take(here: Standing, way: Way, *, is_answer: bool = False) -> Step:
     """Go where it leads, keeping what the caller gave. `is_answer`: the words are what the node collects, and
     no model is to find it in them."""
-    item, collect = way.item, here.node.collect
-    if collect and item in here.node.transitions and not item.when.silence_ms:
-        by_model = not is_answer and here.thinks and here.node.prompt and collect.type in ("text", "name")
-        value = None if by_model else _value(here, collect, item, way.said)
-        if value and collect.confirm:
-            return read_back(here, Pending(value, item, way.captured, ""), collect)
-        if value:
-            here.keep(collect.name, value)
-    for name, group in way.captured.items():
+    item, collects = way.item, here.node.collect
+    if collects and item in here.node.transitions and not item.when.silence_ms:
+        found = _values(here, item, way.said)
+        if not is_answer and here.thinks and here.node.prompt and collects[0].type in ("text", "name"):
+            found.pop(collects[0].name, None)
+        here.found = {**here.found, **found}
+        return _settle(here, item, way.captured) or _go(here, item, way.captured)
+    return _go(here, item, way.captured)
+
+
+def _go(here: Standing, item: Transition, captured: Mapping[str, str]) -> Step:
+    for name, group in captured.items():
         here.keep(name, group)
     return here.follow(item)
 
 
+def _settle(here: Standing, item: Transition | None, captured: Mapping[str, str]) -> Step | None:
+    """Keep what was found, read back what is to be confirmed, ask for what is missing; None: there is no more
+    to do here. `item`: the way on; a last resort, or None, waits until all is there."""
+    missing, unconfirmed = list(here.node.collect), []
+    for collect in node_of(here.agent, here.node.id).collect:
+        value = here.found.get(collect.name)
+        if value is None:
+            continue
+        missing = [other for other in missing if other.name != collect.name]
+        if collect.confirm and here.node.listens:
+            unconfirmed.append(collect)
+        else:
+            here.keep(collect.name, value)
+    first, value = (unconfirmed[0], here.found[unconfirmed[0].name]) if unconfirmed else (None, "")
+    here.found = {collect.name: here.found[collect.name] for collect in unconfirmed[1:]}
+    if first is not None:
+        here.want([*unconfirmed, *missing])
+        return read_back(here, Pending(value, item, captured, ""), first)
+    if missing and (item is None or item.when.otherwise):
+        return here.ask_for(missing)
+    return None
+
+
+def fill(here: Standing, values: Mapping[str, str]) -> Step | None:
+    """The language model found these of what the node collects; None: stay, they are kept, and it goes on."""
+    here.found = {**here.found, **values}
+    onward = here.node.onward
+    missing = [collect for collect in here.node.collect if collect.name not in here.found]
+    whole = node_of(here.agent, here.node.id)
+    confirms = whole.listens and any(item.confirm for item in whole.collect if item.name in values)
+    if missing and not confirms:
+        for name, value in values.items():
+            here.keep(name, value)
+        here.found = {}
+        here.want(missing)
+        return None
+    if (step := _settle(here, onward, {})) is not None:
+        return step
+    return None if onward is None else here.follow(onward)
+
+
 def otherwise(here: Standing, said: str) -> Step | None:
     """The node's last resort, if it has one and has what it collects."""
-    onward, collect = here.node.onward, here.node.collect
-    if onward is None or (collect and not _value(here, collect, onward, said)):
+    onward = here.node.onward
+    if onward is None or (here.node.collect and not _values(here, onward, said)):
         return None
     return take(here, Way(onward, {}, said), is_answer=True)
 
 
 def is_plain(here: Standing, said: str) -> bool:
     """Whether it is what the node collects and no more, so that no model need look at it."""
-    collect, onward = here.node.collect, here.node.onward
-    if collect is None or onward is None or not is_bare(collect.type, said):
+    collect, onward = here.node.wanted, here.node.onward
+    if collect is None or onward is None or not is_bare(collect.type, said, collect.options):
         return False
     return bool(_value(here, collect, onward, said))
+
+
+def _values(here: Standing, item: Transition, said: str) -> dict[str, str]:
+    """What the node collects and these words or keys hold, by name: what it asks for, and more."""
+    collects = here.node.collect
+    value = _value(here, collects[0], item, said)
+    found = {collects[0].name: value} if value else {}
+    return found | dict(others_in(node_of(here.agent, here.node.id), collects, said, here.today))
 
 
 def _value(here: Standing, collect: Collect, item: Transition, said: str) -> str | None:
     """What the node collects, in these words or keys; None: it is not there."""
     if collect.type == "text" or (collect.type == "date" and here.today is None):
         return said
+    if collect.type == "choice" and item.when.digits:
+        return None  # a key that is written to lead elsewhere chooses nothing
     if collect.type == "digits":
         return fitting_keys(item, said) or None
-    return parse_answer(collect.type, said, here.today or date.min)
+    return parse_answer(collect.type, said, here.today or date.min, collect.options)
 
 
 # --- reading back ------------------------------------------------------------------------------------
@@ -82,7 +137,7 @@ def read_back(here: Standing, pending: Pending, collect: Collect) -> Step:
 
 def heard_back(here: Standing, said: str, pending: Pending) -> Step:
     """The caller said this of the value that was read back."""
-    node, collect = here.node, here.node.collect
+    node, collect = here.node, here.node.wanted
     whole = more_of(node, pending.value, said) if takes_parts(node, thinks=False) else None
     for item in here.agent.call_flow.transitions:
         if whole is not None and item.when.digits:
@@ -106,8 +161,12 @@ def heard_back(here: Standing, said: str, pending: Pending) -> Step:
 def _confirmed(here: Standing, pending: Pending, collect: Collect, said: str) -> Step:
     here.pending = None
     here.keep(collect.name, pending.value)
-    for name, value in pending.captured.items():
-        here.keep(name, value)
+    left = here.node.collect[1:]
+    if left:
+        here.want(left)
+        if (step := _settle(here, pending.onward, pending.captured)) is not None:
+            return step
     if pending.onward is not None:
-        return here.follow(pending.onward)
+        return _go(here, pending.onward, pending.captured)
+    here.want(())
     return here.asking(said) or here.reprompt()

@@ -17,7 +17,8 @@ from backend.core.agent import Agent
 from backend.core.answers import yes_or_no
 from backend.core.asking import offered
 from backend.core.call_flow import Transition
-from backend.core.collecting import Way, heard_back, is_plain, otherwise, read_back, take
+from backend.core.choices import by_key
+from backend.core.collecting import Way, fill, heard_back, is_plain, otherwise, take
 from backend.core.conditions import Keys, ask_for, caught, settled_by, weigh_keys
 from backend.core.dictation import is_filler
 from backend.core.hello import is_hello, is_here
@@ -34,7 +35,6 @@ from backend.core.in_parts import (
 from backend.core.keypad import without_end
 from backend.core.listening import MAX_KEYS
 from backend.core.matching import tidy
-from backend.core.read_back import Pending
 from backend.core.standing import Standing, node_of
 from backend.core.steps import ELSE, Step
 from backend.core.tool_values import ToolVariables
@@ -212,6 +212,8 @@ class Flow:
             if not any(item.when.digits for item in transitions):
                 here.slip = True
                 return None
+        if (option := self._option_of(digits)) is not None:
+            return self.heard(option)
         before = here.parts.text
         if before:  # they go on with what was said
             transitions = tuple(item for item in here.node.transitions if item.when.digits)
@@ -223,6 +225,13 @@ class Flow:
             return self._settle_keys(these_are_all=True)
         here.slip = verdict is Keys.SLIP
         return None
+
+    def _option_of(self, digits: str) -> str | None:
+        """The option that these keys choose, unless they are written to lead elsewhere."""
+        here, key = self._here, without_end(digits)
+        if not here.wants_choice or here.node.wanted is None or ask_for(here.transitions, key):
+            return None
+        return by_key(here.node.wanted.options, key)
 
     @property
     def slip(self) -> bool:
@@ -292,16 +301,12 @@ class Flow:
         step = take(here, Way(item, {}, tidy(said)))
         return replace(step, ask=None, say=()) if opened and step.ask is not None else step
 
-    def filled(self, value: str) -> Step | None:
-        """It found what the node collects; `value` as `parse_answer` gives it. None: stay, it is kept."""
-        here = self._here
-        collect, onward = here.node.collect, here.node.onward
-        if collect is None:
-            raise FlowError(f"node {here.node.id!r} collects nothing")
-        if collect.confirm and here.node.listens:
-            return read_back(here, Pending(value, onward, {}, ""), collect)
-        here.keep(collect.name, value)
-        return None if onward is None else here.follow(onward)
+    def filled(self, values: Mapping[str, str]) -> Step | None:
+        """It found these of what the node collects, by name, as `parse_answer` gives them. None: stay; they
+        are kept."""
+        if not self._here.node.collect:
+            raise FlowError(f"node {self._here.node.id!r} collects nothing")
+        return fill(self._here, values)
 
     def tool_used(self, name: str) -> Step | None:
         """It used a tool, with success. None: that leads nowhere."""

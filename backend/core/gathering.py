@@ -22,7 +22,7 @@ COMPLETE = (KeyMatch.FULL, KeyMatch.FULL_SO_FAR)
 
 def takes_parts(node: Node, *, thinks: bool) -> bool:
     """Whether what the node collects may come over several turns. Names are left to a language model."""
-    collect = node.collect
+    collect = node.wanted
     if collect is None or not gathers(collect.type) or (collect.type == "name" and thinks and node.prompt):
         return False
     return node.onward is not None or bool(_patterns(node))
@@ -30,7 +30,7 @@ def takes_parts(node: Node, *, thinks: bool) -> bool:
 
 def how_far(node: Node, text: str) -> KeyMatch:
     """How far the text goes as what the node collects; see `dictation.add`."""
-    collect = node.collect
+    collect = node.wanted
     if collect is None or not text:
         return KeyMatch.NO
     if collect.type == "email":
@@ -58,18 +58,19 @@ def waiting(listen: Listen, far: KeyMatch, parts: Parts) -> Listen:
 def so_far_texts(agent: Agent, node: Node, parts: Parts, variables: Mapping[str, str]) -> tuple[str, ...]:
     """What a caller hears who was not understood in the middle of a number."""
     texts = [agent.turns.reprompt]
-    if agent.language.startswith("en") and node.collect and node.collect.type in ("digits", "phone"):
-        texts.append(f"So far I have {say_back(node.collect.type, parts.text)}.")
+    wanted = node.wanted
+    if agent.language.startswith("en") and wanted and wanted.type in ("digits", "phone"):
+        texts.append(f"So far I have {say_back(wanted.type, parts.text)}.")
     return render_all((*texts, agent.turns.go_on), variables)
 
 
 def more_of(node: Node, value: str, said: str) -> str | None:
     """The value that was read back, with what the caller went on to say; None: that is no more of it."""
-    assert node.collect is not None
+    assert node.wanted is not None
     answer = yes_or_no(said)
     if answer == "no" or (answer == "yes" and len(dictated_figures(said)) < 2):
         return None
-    kind = node.collect.type
+    kind = node.wanted.type
     before = how_far(node, value)
     added = add(kind, replace(NOTHING, text=value), said, lambda text: how_far(node, text))
     if added is None or added[1] not in COMPLETE:

@@ -26,7 +26,7 @@ class Given:
 
 def given_with(here: Standing, said: str) -> Given | None:
     """What the node collects, with this part of it; None: the words are none."""
-    node, collect = here.node, here.node.collect
+    node, collect = here.node, here.node.wanted
     if not takes_parts(node, thinks=here.thinks) or collect is None:
         return None
     added = add(collect.type, here.parts, said, lambda text: how_far(node, text))

@@ -23,7 +23,9 @@ def listen_for(
     most = most_keys(transitions)
     if collects_freely(node, confirming=confirming):
         most = MAX_KEYS
-    elif most is None and wants_yes_no(node, confirming=confirming):
+    elif most is None and (
+        wants_yes_no(node, confirming=confirming) or wants_choice(node, confirming=confirming)
+    ):
         most = 1
     silences = [item.when.silence_ms for item in node.transitions if item.when.silence_ms]
     return Listen(
@@ -36,12 +38,17 @@ def listen_for(
 
 def wants_yes_no(node: Node, *, confirming: bool) -> bool:
     """Whether the question is one of yes or no that keys may answer, 1 and 2."""
-    return confirming or (node.collect is not None and node.collect.type == "yes_no")
+    return confirming or (node.wanted is not None and node.wanted.type == "yes_no")
+
+
+def wants_choice(node: Node, *, confirming: bool) -> bool:
+    """Whether the question is which of several options, that keys may answer from 1 on."""
+    return not confirming and node.wanted is not None and node.wanted.type == "choice"
 
 
 def collects_freely(node: Node, *, confirming: bool) -> bool:
     """Whether the node takes any digits: it collects them and leaves to `otherwise` what they are."""
-    collect = node.collect
+    collect = node.wanted
     figures = collect is not None and collect.type in ("digits", "phone", "number")
     return figures and not confirming and node.onward is not None
 
@@ -49,8 +56,8 @@ def collects_freely(node: Node, *, confirming: bool) -> bool:
 def _expects(node: Node, *, confirming: bool) -> Expects:
     if wants_yes_no(node, confirming=confirming):
         return "yes_no"
-    if node.collect is not None and node.collect.type in ("phone", "name", "date"):
-        return node.collect.type
+    if node.wanted is not None and node.wanted.type in ("phone", "name", "date"):
+        return node.wanted.type
     most = most_keys(node.transitions) or 0
     if most >= _PHONE_KEYS or (collects_freely(node, confirming=confirming) and most == 0):
         return "phone"

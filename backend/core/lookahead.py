@@ -18,7 +18,7 @@ def likely_texts(here: Standing) -> list[str]:
     if here.ended:
         return []
     if not here.started:
-        return _as_texts([here.render((*here.greeting, *here.node.say))])
+        return _as_texts([here.render((*here.greeting, *here.node.opening))])
     turns = here.agent.turns
     again = [
         *([here.render((turns.go_on,))] if takes_parts(here.node, thinks=here.thinks) else []),
@@ -32,7 +32,7 @@ def texts_at(here: Standing, node_id: str) -> list[str]:
     """What may be said at a node and right after it; takes the call there. See `Flow.texts_at`."""
     node = node_of(here.agent, node_id)
     here.node, here.started, here.ended = node, True, node.ends_call
-    say = here.render(node.say)
+    say = here.render(node.opening)
     here.question = last_question(say[-1]) if say else ""
     turns = here.agent.turns
     later = (*turns.idle_prompts, turns.idle_goodbye, turns.give_up) if node.listens else ()
@@ -57,6 +57,11 @@ def _says_after(
 
     Left out is what hangs on words the caller has yet to say: "Thank you, {{caller_name}}."
     """
+    for following in node.collect[1:2]:
+        if following.ask and not {item.name for item in node.collect}.intersection(
+            variable_names(following.ask)
+        ):
+            yield render_all((following.ask,), variables)
     own = [item for item in node.transitions if not item.when.otherwise and node.listens]
     own += [item for item in node.transitions if item.when.otherwise]
     for item in own:
@@ -75,10 +80,10 @@ def _say_after(
     if target is None or (thinks and (target.prompt or item.when.intent)):
         return ()
     captured = set(re.compile(item.when.regex).groupindex) if item.when.regex else set()
-    if node.collect and item in node.transitions:
-        captured.add(node.collect.name)
+    if item in node.transitions:
+        captured |= {collect.name for collect in node.collect}
     if node.lookup is not None:
         captured |= {name for tool in agent.tools if tool.name == node.lookup.tool for name in tool.set}
-    if any(name in captured - item.set.keys() for text in target.say for name in variable_names(text)):
+    if any(name in captured - item.set.keys() for text in target.opening for name in variable_names(text)):
         return ()
-    return render_all(target.say, dict(variables) | item.set)
+    return render_all(target.opening, dict(variables) | item.set)

@@ -45,7 +45,7 @@ def question_for(collect: Collect, value: str, variables: Mapping[str, str]) -> 
 def weigh_reply(node: Node, collect: Collect, value: str, said: str, today: date) -> Reply | str:
     """What the caller says of the value read back at the node; a text: the value that it is instead."""
     answer = yes_or_no(said)
-    better = correction(collect.type, said, today, value)
+    better = correction(collect.type, said, today, value, collect.options)
     if collect.type in ("digits", "phone") and (better is None or how_far(node, better) not in COMPLETE):
         better = _mended(node, value, said)
     if answer == "yes" and better in (None, value):

@@ -5,8 +5,8 @@ a goodbye, what to wait for. Pure. Refuses to know what a caller's words or keys
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from backend.core.actions import actions_of
@@ -14,10 +14,11 @@ from backend.core.again import last_question, reprompt_texts
 from backend.core.agent import Agent
 from backend.core.agent_checks import captured_names, tool_set_names
 from backend.core.asking import make_ask
-from backend.core.call_flow import Node, Transition
+from backend.core.call_flow import Collect, Node, Transition
 from backend.core.dictation import NOTHING, Parts
+from backend.core.forms import asking_for
 from backend.core.gathering import so_far_texts
-from backend.core.listening import collects_freely, listen_for, wants_yes_no
+from backend.core.listening import collects_freely, listen_for, wants_choice, wants_yes_no
 from backend.core.read_back import Pending
 from backend.core.steps import Ask, Hangup, Listen, Step
 from backend.core.templates import render_all
@@ -35,7 +36,7 @@ class Standing:
     thinks: bool  # a language model is there
     today: date | None
     from_caller: frozenset[str]  # variables that the caller's words or a tool's answer may fill
-    node: Node
+    node: Node  # as it stands: see `missing`
     started: bool = False
     ended: bool = False
     question: str = ""  # the last one, to be asked again
@@ -48,6 +49,8 @@ class Standing:
     pending: Pending | None = None
     read_backs: int = 0
     parts: Parts = NOTHING
+    found: Mapping[str, str] = field(default_factory=dict)
+    """What the node collects and the caller gave already, as far as it is not kept yet."""
 
     @classmethod
     def at_start(
@@ -77,10 +80,9 @@ class Standing:
 
     def enter(self, node: Node, first: tuple[str, ...] = ()) -> Step:
         """Be at the node. `first`: what is said before its own words."""
-        self.node = node
-        self.reprompts = self.hellos = self.read_backs = 0
-        self.keys, self.pending, self.parts = "", None, NOTHING
-        if say := self.render(node.say):
+        self.node, self.found = node, {}
+        self._begin_anew()
+        if say := self.render(node.opening):
             self.question = last_question(say[-1])
         elif node.prompt:
             self.question = ""
@@ -101,10 +103,32 @@ class Standing:
         self.ended = node.ends_call
         return replace(self._here(say), ask=ask)
 
+    def _begin_anew(self) -> None:
+        self.reprompts = self.hellos = self.read_backs = 0
+        self.keys, self.pending, self.parts = "", None, NOTHING
+
+    def want(self, missing: Sequence[Collect]) -> None:
+        """Of what the node collects these are missing yet, and the first is asked for."""
+        if missing and missing[0] == self.node.wanted:
+            self.node = self.node.model_copy(update={"collect": tuple(missing)})
+            return
+        node = node_of(self.agent, self.node.id)
+        self.node = asking_for(node, missing) if missing else node
+        self._begin_anew()
+        if missing and (say := self.render(self.node.opening)):
+            self.question = last_question(say[-1])
+
+    def ask_for(self, missing: Sequence[Collect]) -> Step:
+        """Ask for the first of these, which are missing yet: in the model's words, if it speaks here."""
+        self.want(missing)
+        if ask := self._ask(None) if self.node.prompt else None:
+            return Step(self.node.id, (), (), self.listen(), False, ask)
+        return self.again((self.question,)) if self.question else self.reprompt()
+
     def unanswered(self) -> Step:
         """The node without the language model that was to speak for it."""
         node = self.node
-        say = self.render(node.say)
+        say = self.render(node.opening)
         if not say and node.listens:
             return self.reprompt()
         if not say and any(action.type == "hangup" for action in node.actions):
@@ -213,6 +237,10 @@ class Standing:
     @property
     def wants_yes_no(self) -> bool:
         return wants_yes_no(self.node, confirming=self.pending is not None)
+
+    @property
+    def wants_choice(self) -> bool:
+        return wants_choice(self.node, confirming=self.pending is not None)
 
     @property
     def collects_freely(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal
@@ -87,10 +88,16 @@ class Ask:
     choices: tuple[Choice, ...] = ()
     tools: tuple[str, ...] = ()
     leaving_tools: tuple[str, ...] = ()  # those whose use leads to another node
-    collect: Collect | None = None
-    fill_ends: bool = False  # with the value, the task here is done
+    collect: tuple[Collect, ...] = ()  # what is to be found out
+    missing: tuple[str, ...] = ()  # the names of what is not known yet
+    goes_on: bool = False  # once all of it is known, the call goes on from here
     known: tuple[tuple[str, str], ...] = ()  # what the caller gave so far
     today: date | None = None
+
+    def is_ended_by(self, values: Mapping[str, str]) -> bool:
+        """Whether with these values the task here is done, or one of them is to be read back first."""
+        confirms = any(collect.confirm for collect in self.collect if collect.name in values)
+        return confirms or (self.goes_on and values.keys() >= set(self.missing))
 
     def like(self, other: Ask) -> bool:
         """Whether the answer to the one serves for the other: but for case and punctuation, the same."""

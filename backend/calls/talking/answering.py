@@ -87,7 +87,7 @@ class Answering:
         self, ask: Ask, turn: LlmTurn, utterance: Utterance, cut_by: Event | None
     ) -> Step | None:
         """Where the call stands after an answer that was interrupted."""
-        if turn.kept is not None:
+        if turn.kept:
             self._flow.filled(turn.kept)
         if isinstance(turn.outcome, Chose) and turn.spoken:
             # It spoke for the next node already: that is where the caller's next words belong.
@@ -106,7 +106,7 @@ class Answering:
         if isinstance(turn.outcome, Used):
             self._inbox.hand_back(ended)
             return self._used(turn.outcome)
-        if turn.kept is not None:
+        if turn.kept:
             self._flow.filled(turn.kept)
         return self._heard(ended)
 
@@ -117,7 +117,7 @@ class Answering:
 
     async def _conclude(self, step: Step, ask: Ask, turn: LlmTurn) -> Step | None:
         """Where the call stands after a whole answer of the language model's."""
-        if turn.kept is not None:
+        if turn.kept:
             self._flow.filled(turn.kept)
         if turn.outcome is None and (turn.broke_off or not turn.spoken):
             return self._flow.unanswered(ask.said)
@@ -128,8 +128,8 @@ class Answering:
         match turn.outcome:
             case Chose(intent):
                 onward = self._flow.chose(intent, ask.said or "", opened=turn.spoken)
-            case Filled(value):
-                onward = self._flow.filled(value)
+            case Filled(values):
+                onward = self._flow.filled(values)
             case Used() as used:
                 onward = self._used(used)
         if onward is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -65,8 +65,8 @@ class LlmTurn:
         self.ask = ask
         self.spent: Spent = {} if spent is None else spent
         self.outcome: Outcome | None = None
-        self.kept: str | None = None
-        """What the node collects, where that does not end its task."""
+        self.kept: dict[str, str] = {}
+        """What the node collects, as far as it was found and does not end the task; by name."""
         self.problem: LlmError | None = None
         self.spoken = False
         """Whether it gave words of its own to say."""
@@ -241,12 +241,13 @@ class LlmTurn:
             case Chose():
                 self.outcome = decision
                 return "done"
-            case Filled(value) if self.ask.fill_ends:
-                self.outcome = decision
-                return "kept"
-            case Filled(value):
-                self.kept = value
-                return "kept"
+            case Filled(values):
+                all_values = {**self.kept, **values}
+                if self.ask.is_ended_by(all_values):
+                    self.outcome = Filled(all_values)
+                else:
+                    self.kept = all_values
+                return self._still_missing(all_values)
             case Refused(sentence):
                 log.info(
                     "a call of the language model's is refused at node %s: %s", self.ask.node_id, sentence
@@ -254,6 +255,10 @@ class LlmTurn:
                 return sentence
             case UseTool():
                 raise AssertionError("tools are used elsewhere")
+
+    def _still_missing(self, values: Mapping[str, str]) -> str:
+        missing = [name for name in self.ask.missing if name not in values]
+        return f"kept; still to find out: {', '.join(missing)}" if missing else "kept"
 
     async def _use(self, call: ToolCall) -> tuple[str, bool]:
         """Its result, and whether it went well."""

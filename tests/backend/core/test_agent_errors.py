@@ -78,7 +78,7 @@ WRONG: list[tuple[str | bytes, str]] = [
     (ask(collect={"name": "n", "type": "fone"}), f"{NODE}.collect.type: can be 'text', 'digits'"),
     (ask(collect={"name": "now_time"}), f"{NODE}.collect.name: 'now_time' is built in"),
     (ask(say="Hi {{agnet_name}}"), f"{NODE}.say[0]: nothing ever sets {{{{agnet_name}}}}; did you"),
-    (ask(say="Hi {{secret:KEY}}"), f"{NODE}.say[0]: a variable is written {{{{name}}}}"),
+    (ask(say="Hi {{secret:KEY}}"), f"{NODE}.say: a variable is written {{{{name}}}}"),
     (acts("hangup"), f"{NODE}.actions[0]: write an object"),
     (acts({"to": "x"}), f"{NODE}.actions[0]: needs a type, one of 'hangup', 'transfer'"),
     (

@@ -49,7 +49,8 @@ ASK = Ask(
     (Choice("wants a human", None), Choice("wants the menu", "Read the menu."), Choice(ELSE, None)),
     ("book",),
     (),
-    Collect(name="day", type="date"),
+    (Collect(name="day", type="date"),),
+    ("day",),
     True,
     (("who", "Anna"),),
     date(2026, 11, 21),
@@ -95,7 +96,7 @@ def test_what_is_offered_and_nothing_else() -> None:
     assert "Read the menu." in specs["go_to"].description
     assert "YYYY-MM-DD" in repr(specs["fill"].parameters)
     assert "secret" not in repr(specs).lower() and "crm.example" not in repr(specs)
-    assert tool_specs(AGENT, replace(ASK, choices=(), tools=(), collect=None)) == ()
+    assert tool_specs(AGENT, replace(ASK, choices=(), tools=(), collect=())) == ()
 
 
 @pytest.mark.parametrize(
@@ -103,8 +104,8 @@ def test_what_is_offered_and_nothing_else() -> None:
     [
         (call("go_to", '{"choice": "wants a human"}'), Chose("wants a human")),
         (call("go_to", '{"choice": " Wants A Human "}'), Chose("wants a human")),
-        (call("fill", '{"value": "2026-11-27"}'), Filled("2026-11-27")),
-        (call("fill", '{"value": "next Friday"}'), Filled("2026-11-27")),
+        (call("fill", '{"value": "2026-11-27"}'), Filled({"day": "2026-11-27"})),
+        (call("fill", '{"value": "next Friday"}'), Filled({"day": "2026-11-27"})),
         (call("book", '{"day": 1}'), UseTool(call("book", '{"day": 1}'))),
     ],
 )

@@ -86,10 +86,10 @@ def test_a_way_out_stays_open_while_reading_back() -> None:
 def test_the_model_fills_in() -> None:
     node = collecting("name", confirm=False, prompt="Ask for the name.")
     call, step = started(node)
-    assert step.ask is not None and step.ask.collect is not None and step.ask.fill_ends
+    assert step.ask is not None and step.ask.collect and step.ask.is_ended_by({"who": "Anna"})
     asked = call.heard("Anna it is")
     assert asked.ask is not None, "a name among words is for the model to find"
-    done = call.filled("Anna")
+    done = call.filled({"who": "Anna"})
     assert done is not None and done.say == ("Goodbye, Anna.",)
 
 
@@ -101,7 +101,7 @@ def test_a_plain_answer_needs_no_model() -> None:
 
 def test_no_after_the_model_filled_in_goes_back_to_the_model() -> None:
     call, _ = started(collecting("name", prompt="Ask for the name."))
-    step = call.filled("Anna")
+    step = call.filled({"who": "Anna"})
     assert step is not None and step.say == ("I have Anna. Is that right?",)
     again = call.heard("No")
     assert again.ask is not None and again.ask.said == "No"
