@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -308,6 +309,64 @@ async def test_a_value_that_is_none_goes_back_to_the_model() -> None:
         call.words("Five.")
         await call.heard("Sorry, your name?")
     assert "That is no caller name" in model.asked[2][0][-1].text
+
+
+ORDER = agent(
+    node(
+        "order", "Gladly.",
+        prompt="Take the order.",
+        collect=[
+            {"name": "pickup", "ask": "Where shall we pick you up?"},
+            {"name": "car", "type": "choice", "options": ["sedan", "van"], "ask": "A sedan or a van?"},
+            {"name": "day", "type": "date", "ask": "On which day?", "confirm": True},
+        ],
+        transitions=[to("bye")],
+    ),
+    node("bye", "A {{car}} to {{pickup}}.", actions=[{"type": "hangup"}]),
+    **LLM,
+)  # fmt: skip
+
+
+def fills(**values: str) -> ToolCall:
+    return ToolCall("f", "fill", json.dumps(values))
+
+
+async def test_the_model_takes_an_order_of_several_values() -> None:
+    model = ScriptedModel(
+        ["Where shall we pick you up?"],
+        [fills(pickup="Main Street", car="lorry")], [fills(pickup="Main Street")], ["A sedan or a van?"],
+        [fills(car="van"), fills(day="2026-12-24")],
+    )  # fmt: skip
+    async with talk(ORDER, model=model) as call:
+        await call.heard("pick you up?")
+        call.words("On Main Street, with a lorry.")
+        await call.heard("or a van?")
+        assert call.flow.variables["pickup"] == "Main Street" and "car" not in call.flow.variables
+        call.words("Oh, then the bigger one, and on Christmas Eve.")
+        await call.heard("I have Thursday, December 24, 2026. Is that right?")
+        call.words("Yes.")
+        await call.end()
+    assert call.said[-1] == ("agent", "A van to Main Street.")
+    told = [message.text for message in model.asked[3][0] if message.role == "tool"]
+    assert "That is no car: give it one of sedan or van" in told[0]
+    assert told[1] == "kept; still to find out: car, day"
+
+
+async def test_an_order_is_taken_by_what_is_written_while_the_model_is_away() -> None:
+    down = [LlmError("away", reason="unreachable")]
+    async with talk(ORDER, model=ScriptedModel(*[down] * 9)) as call:
+        await call.heard("Gladly. Where shall we pick you up?")
+        call.words("On Main Street.")
+        await call.heard("A sedan or a van?")
+        call.words("A bus.")
+        await call.heard("Sorry, I didn't catch that. A sedan or a van?")
+        call.words("The second one.")
+        await call.heard("On which day?")
+        call.words("2026-12-24.")
+        await call.heard("Is that right?")
+        call.words("Yes.")
+        await call.end()
+    assert call.said[-1] == ("agent", "A van to On Main Street.")
 
 
 # --- what a caller must not be able to do ---------------------------------------------------------------
