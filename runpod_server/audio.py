@@ -1,4 +1,4 @@
-"""PCM and WAV in the server's one format: 24 kHz, mono, int16 little-endian. No files, no sockets."""
+"""PCM and WAV in the server's own format: 24 kHz, mono, int16 little-endian. No files, no sockets."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def samples_of(ms: int) -> int:
     return ms * _SAMPLES_PER_MS
 
 
-def wav_header(data_bytes: int | None = None) -> bytes:
+def wav_header(data_bytes: int | None = None, *, rate_hz: int = SAMPLE_RATE_HZ) -> bytes:
     """The 44 bytes before the samples of a WAV file; None: length unknown yet, as for a stream."""
     data_size = _UNKNOWN_SIZE if data_bytes is None else data_bytes
     riff_size = _UNKNOWN_SIZE if data_bytes is None else data_bytes + 36
     return struct.pack(
         "<4sI4s4sIHHIIHH4sI",
         b"RIFF", riff_size, b"WAVE", b"fmt ", 16, 1, 1,
-        SAMPLE_RATE_HZ, SAMPLE_RATE_HZ * SAMPLE_BYTES, SAMPLE_BYTES, 8 * SAMPLE_BYTES,
+        rate_hz, rate_hz * SAMPLE_BYTES, SAMPLE_BYTES, 8 * SAMPLE_BYTES,
         b"data", data_size,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Compressed forms of speech (MP3, Ogg Opus, FLAC) through libsndfile, encoded as the sound comes.
+"""Compressed forms of speech, encoded as it comes: MP3, Ogg Opus and FLAC through libsndfile, AAC by `aac`.
 
 Blocking; callers run it in a thread. Works without libsndfile as long as nobody asks for these forms.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import io
 import logging
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from runpod_server.aac import AacEncoder
 from runpod_server.audio import SAMPLE_RATE_HZ
 from runpod_server.errors import BadRequest
 
@@ -22,15 +23,37 @@ _MP3_OPTIONS = {"bitrate_mode": "CONSTANT", "compression_level": 0.5}
 _SET_OGG_PAGE_LATENCY_MS = 0x1302  # SFC_SET_OGG_PAGE_LATENCY_MS of sndfile.h
 _OGG_PAGE_LATENCY_MS = 40.0
 _CONTAINERS = {"flac": ("FLAC", "PCM_16"), "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS")}
+_OPUS_RATES_HZ = (8000, 12_000, 16_000, 24_000, 48_000)
+
+
+class Compressor(Protocol):
+    """`push` PCM, send what it returns; `finish` once. The bytes joined are a playable file."""
+
+    def push(self, pcm16: bytes) -> bytes:
+        """Encode int16 samples; returns the bytes that are ready, possibly none."""
+
+    def finish(self) -> bytes:
+        """The last bytes."""
+
+
+def compressor(form: str, rate_hz: int = SAMPLE_RATE_HZ) -> Compressor:
+    """For `mp3`, `opus`, `flac` or `aac`. Raises BadRequest when this machine cannot make it."""
+    return AacEncoder(rate_hz) if form == "aac" else StreamEncoder(form, rate_hz)
 
 
 class StreamEncoder:
-    """`push` PCM, send what it returns; `finish` once. The bytes joined are a playable file.
+    """MP3, Opus or FLAC; see Compressor.
 
-    Raises BadRequest when the form is unknown or this machine cannot make it.
+    Raises BadRequest when the form has no such rate, or this machine cannot make it.
     """
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: str, rate_hz: int = SAMPLE_RATE_HZ) -> None:
+        if form == "opus" and rate_hz not in _OPUS_RATES_HZ:
+            raise BadRequest(
+                f"opus has no sample_rate of {rate_hz}: ask for 8000, 16000, 24000 or 48000, "
+                "or for another response_format",
+                field="sample_rate",
+            )
         container, subtype = _CONTAINERS[form]
         try:
             import soundfile
@@ -49,7 +72,7 @@ class StreamEncoder:
         self._file = soundfile.SoundFile(
             self._sink,
             "w",
-            samplerate=SAMPLE_RATE_HZ,
+            samplerate=rate_hz,
             channels=1,
             format=container,
             subtype=subtype,

@@ -13,6 +13,7 @@ import orjson
 
 from runpod_server.engine.request import SPEAKERS, EndReason, SpeechRequest
 from runpod_server.errors import BadRequest, SpeechError
+from runpod_server.stretch import MAX_SPEED, MIN_SPEED
 
 MIN_CHUNK_SAMPLES, MAX_CHUNK_SAMPLES = 480, 24_000
 MIN_AUDIO_MS, MAX_AUDIO_MS = 80, 600_000
@@ -122,7 +123,7 @@ def generate_from(fields: Mapping[str, object], limits: Limits, fallback_id: str
             top_k=_whole(fields, "top_k", 1, _MAX_TOP_K),
             seed=_whole(fields, "seed", 0, _MAX_SEED),
             context_id=_text(fields, "context_id", max_chars=_MAX_ID_CHARS),
-            speed=_number(fields, "speed", 0.5, 2.0) or 1.0,
+            speed=_number(fields, "speed", MIN_SPEED, MAX_SPEED) or 1.0,
         )
         chunk = _whole(fields, "chunk_samples", MIN_CHUNK_SAMPLES, MAX_CHUNK_SAMPLES)
     except BadRequest as error:

@@ -21,8 +21,9 @@ from runpod_server.api.delivery import SpeechResponse, first_frame
 from runpod_server.api.json_body import JsonRoute
 from runpod_server.api.patience import Patience
 from runpod_server.api.utterance import Service, Utterance
-from runpod_server.audio import wav_header
-from runpod_server.encodings import StreamEncoder
+from runpod_server.audio import SAMPLE_RATE_HZ, wav_header
+from runpod_server.encodings import compressor
+from runpod_server.rates import Resampler, SampleRateHz
 
 ENDPOINT = "/v1/audio/speech"
 
@@ -36,8 +37,9 @@ _MEDIA_TYPES = {
     "mp3": "audio/mpeg",
     "opus": "audio/ogg",
     "flac": "audio/flac",
+    "aac": "audio/aac",
     "wav": "audio/wav",
-    "pcm": "audio/pcm;rate=24000;encoding=signed-int;bits=16",
+    "pcm": "audio/pcm;rate={rate_hz};encoding=signed-int;bits=16",
 }
 
 
@@ -55,9 +57,10 @@ class SpeechBody(BaseModel):
     input: str = Field(description="What to say.")
     model: str | None = Field(None, description="Any; one server has one model.")
     voice: str | VoiceRef | None = Field(None, description="A voice of this server, of OpenAI's, or 0 to 9.")
-    response_format: Literal["mp3", "opus", "flac", "wav", "pcm"] = "mp3"
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
     stream_format: Literal["audio", "sse"] = "audio"
-    speed: float | None = Field(None, description="0.5 to 2; default 1.")
+    speed: float | None = Field(None, description="0.25 to 4; default 1.")
+    sample_rate: SampleRateHz | None = Field(None, description="In Hz; default 24000. Not OpenAI's.")
 
 
 def openai_router(service: Service) -> APIRouter:
@@ -66,7 +69,8 @@ def openai_router(service: Service) -> APIRouter:
 
     @router.post("/audio/speech", summary="Speak a text, streamed while it is made", response_class=Response)
     async def speech(body: SpeechBody, request: Request) -> Response:
-        encoder = Encoder(body.response_format)
+        rate_hz = body.sample_rate or SAMPLE_RATE_HZ
+        encoder = await asyncio.to_thread(Encoder, body.response_format, rate_hz)  # the first loads libraries
         utterance = service.speak(_asked(body, service.limits), endpoint=ENDPOINT)
         with ExitStack() as until_handed_over:
             until_handed_over.enter_context(utterance)
@@ -77,7 +81,7 @@ def openai_router(service: Service) -> APIRouter:
         if body.stream_format == "sse":
             sound, media_type = _events(sound, utterance, body.input), "text/event-stream"
         else:
-            media_type = _MEDIA_TYPES[body.response_format]
+            media_type = _MEDIA_TYPES[body.response_format].format(rate_hz=rate_hz)
         return SpeechResponse(sound, utterance, media_type, Patience(service.send_deadline_s))
 
     @router.get("/models", summary="The one model of this server")
@@ -116,22 +120,34 @@ def _model(model_id: str) -> dict[str, object]:
 
 
 class Encoder:
-    """Any response format by the same two calls. Raises BadRequest where this machine cannot make it."""
+    """Any response format and rate by the same two calls. Raises BadRequest where they cannot be made."""
 
-    def __init__(self, form: str) -> None:
-        self._head = wav_header() if form == "wav" else b""
-        self._compressed = None if form in ("wav", "pcm") else StreamEncoder(form)
+    def __init__(self, form: str, rate_hz: int = SAMPLE_RATE_HZ) -> None:
+        self._head = wav_header(rate_hz=rate_hz) if form == "wav" else b""
+        self._compressed = None if form in ("wav", "pcm") else compressor(form, rate_hz)
+        self._resampler = Resampler(rate_hz)
+        self._is_work = self._compressed is not None or rate_hz != SAMPLE_RATE_HZ
 
     async def push(self, pcm16: bytes) -> bytes:
-        """Encode a frame; compressing is done in a thread."""
-        if self._compressed is not None:
-            return await asyncio.to_thread(self._compressed.push, pcm16)
-        head, self._head = self._head, b""
-        return head + pcm16
+        """Encode a frame; what takes time is done in a thread."""
+        return await asyncio.to_thread(self._push, pcm16) if self._is_work else self._push(pcm16)
 
     async def finish(self) -> bytes:
         """The last bytes."""
-        return await asyncio.to_thread(self._compressed.finish) if self._compressed else b""
+        return await asyncio.to_thread(self._finish) if self._is_work else self._finish()
+
+    def _push(self, pcm16: bytes) -> bytes:
+        return self._formed(self._resampler.push(pcm16))
+
+    def _finish(self) -> bytes:
+        tail = self._formed(self._resampler.finish())
+        return tail if self._compressed is None else tail + self._compressed.finish()
+
+    def _formed(self, pcm16: bytes) -> bytes:
+        if self._compressed is not None:
+            return self._compressed.push(pcm16)
+        head, self._head = self._head, b""
+        return head + pcm16
 
 
 def _asked(body: SpeechBody, limits: wire.Limits) -> wire.Generate:

@@ -13,11 +13,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from runpod_server.audio import ms_of, samples_in
+from runpod_server.engine.at_speed import AtSpeed
 from runpod_server.engine.csm_chunked import ChunkedWorker
 from runpod_server.engine.csm_request import Asked, understood
 from runpod_server.engine.csm_source import CsmSource
 from runpod_server.engine.csm_worker import Delivery, End, Hub, Listener, Rules, Worker
-from runpod_server.engine.request import EndReason, EngineStatus, HeardTurn, SpeechRequest, Voice
+from runpod_server.engine.request import (
+    EndReason,
+    EngineStatus,
+    HeardTurn,
+    SpeechRequest,
+    SpeechStream,
+    Voice,
+)
 from runpod_server.engine.scheduler import Slots
 from runpod_server.engine.speech_plan import PART_CHARS
 from runpod_server.errors import BadRequest, Busy, GenerationFailed, NotReady, SpeechError, StartError
@@ -115,8 +123,12 @@ class CsmEngine:
         self.worker.launch()
         await self._loaded
 
-    def open(self, request: SpeechRequest) -> CsmStream:
+    def open(self, request: SpeechRequest) -> SpeechStream:
         """See Engine.open."""
+        stream = self._opened(request)
+        return stream if request.speed == 1.0 else AtSpeed(stream, request.speed)
+
+    def _opened(self, request: SpeechRequest) -> CsmStream:
         self._check_ready()
         asked = understood(request, self.references, most_chars=self._part_chars)
         stream = CsmStream(self, asked)

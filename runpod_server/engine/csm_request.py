@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass
 
@@ -29,8 +30,9 @@ class Asked:
     temperature: float
     top_k: int  # 0: no limit
     seed: int
-    max_samples: int | None
+    max_samples: int | None  # as the model makes them; the listener hears them at `speed`
     context_id: str | None
+    speed: float = 1.0
 
 
 def understood(request: SpeechRequest, references: VoiceStore, *, most_chars: int | None = None) -> Asked:
@@ -50,9 +52,16 @@ def understood(request: SpeechRequest, references: VoiceStore, *, most_chars: in
         temperature=_temperature(request.temperature),
         top_k=_top_k(request.top_k),
         seed=secrets.randbits(_SEED_BITS) if request.seed is None else request.seed,
-        max_samples=None if request.max_audio_ms is None else samples_of(request.max_audio_ms),
+        max_samples=_max_samples(request),
         context_id=request.context_id,
+        speed=request.speed,
     )
+
+
+def _max_samples(request: SpeechRequest) -> int | None:
+    if request.max_audio_ms is None:
+        return None
+    return math.floor(samples_of(request.max_audio_ms) * request.speed)
 
 
 def _temperature(asked: float | None) -> float:

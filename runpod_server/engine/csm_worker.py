@@ -345,7 +345,7 @@ class Worker:
             asked=asked,
             slot=slot,
             gate=SilenceGate(self._rules.silence),
-            pace=Pace(self._rules.pace),
+            pace=Pace(self._rules.pace, speed=asked.speed),
             samples_left=asked.max_samples,
             version=version,
             ended_itself=is_held,

@@ -23,10 +23,14 @@ class PaceRules:
 
 
 class Pace:
-    """What one listener was given, has taken, and must still have to play."""
+    """What one listener was given, has taken, and must still have to play.
 
-    def __init__(self, rules: PaceRules) -> None:
+    `speed`: how fast it plays what it is given.
+    """
+
+    def __init__(self, rules: PaceRules, *, speed: float = 1.0) -> None:
         self._rules = rules
+        self._speed = speed
         self._given_ms = 0.0
         self._first_ms: float | None = None
         self.paused = False
@@ -58,10 +62,10 @@ class Pace:
         self.handed_over_ms(frames * FRAME_MS, now_ms)
 
     def handed_over_ms(self, audio_ms: float, now_ms: float) -> None:
-        """So much sound went to the listener."""
+        """So much sound went to the listener, as long as it was made."""
         if self._first_ms is None or self.lead_ms(now_ms) < 0:
             self._first_ms = now_ms - self._given_ms  # it plays from here, or from here again
-        self._given_ms += audio_ms
+        self._given_ms += audio_ms / self._speed
 
     def must_wait(self, untaken_ms: float) -> bool:
         """Whether the model should not go on for now, with so much sound that the listener has not taken."""

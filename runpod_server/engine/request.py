@@ -32,7 +32,7 @@ class SpeechRequest:
     top_k: int | None = None
     seed: int | None = None
     context_id: str | None = None
-    speed: float = 1.0
+    speed: float = 1.0  # every engine speaks at it; all lengths count what is heard
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import json
 from base64 import b64decode
 from pathlib import Path
 
+import av
 import numpy as np
 import soundfile
 import soxr
@@ -33,9 +34,18 @@ def samples(data: bytes, form: str) -> tuple[NDArray[np.float32], int]:
     """Mono samples of sound that must be in this form, and their rate."""
     if form == "pcm":  # has no header by which to know it: its length and its words have to do
         return np.frombuffer(data, "<i2").astype(np.float32) / 32768, _PCM_HZ
+    if form == "aac":
+        return _samples_of_aac(data)
     with soundfile.SoundFile(io.BytesIO(_with_lengths(data) if form == "wav" else data)) as file:
         assert (file.format, file.channels) == (_CONTAINERS[form], 1)
         return file.read(dtype="float32"), file.samplerate
+
+
+def _samples_of_aac(data: bytes) -> tuple[NDArray[np.float32], int]:
+    assert data[:2] in (b"\xff\xf1", b"\xff\xf9"), "no frame of ADTS"
+    with av.open(io.BytesIO(data), format="aac") as container:
+        stream = container.streams.audio[0]
+        return np.concatenate([frame.to_ndarray()[0] for frame in container.decode(stream)]), stream.rate
 
 
 def _with_lengths(wav: bytes) -> bytes:

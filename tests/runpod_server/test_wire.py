@@ -144,6 +144,7 @@ def test_any_object_is_understood_or_refused_within_bounds(fields: dict[str, Any
         assert 1 <= len(request.request_id) <= 128
         assert request.max_audio_ms is None or 80 <= request.max_audio_ms <= 600_000
         assert request.temperature is None or 0 <= request.temperature <= 2
+        assert 0.25 <= request.speed <= 4
 
 
 @given(st.text())

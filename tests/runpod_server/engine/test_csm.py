@@ -49,6 +49,26 @@ def one_by_one(source: CsmSource) -> CsmEngine:
     return chunked_engine(source, max_queue=20, references=VoiceStore())
 
 
+@pytest.mark.parametrize("make", [streaming, one_by_one])
+async def test_speed(source: CsmSource, make: Callable[[CsmSource], CsmEngine]) -> None:
+    async with ready(make(source)) as engine:
+        usual, _ = await spoken(engine, asked("Hello number 1.", temperature=0.0))
+        for speed in (0.25, 0.5, 2.0, 4.0):
+            made, reason = await spoken(engine, asked("Hello number 1.", temperature=0.0, speed=speed))
+            assert len(made) == round(len(usual) / speed)
+            assert reason in ("eos", "max_length")
+            assert np.sqrt(np.mean(made**2)) > 0.3 * np.sqrt(np.mean(usual**2))
+
+
+@pytest.mark.parametrize("speed", [0.25, 1.0, 4.0])
+async def test_the_longest_sound_is_counted_as_it_is_heard(source: CsmSource, speed: float) -> None:
+    async with ready(streaming(source)) as engine:
+        made, reason = await spoken(
+            engine, asked("Hello number 1.", speed=speed, max_audio_ms=80, temperature=0.0)
+        )
+    assert (len(made), reason) == (1920, "max_length")
+
+
 def by_transformers(loaded: Any, turns: list[Turn], **more: Any) -> tuple[Any, bool]:
     """The samples of greedy generate, and whether only the last code of its last frame is not the end."""
     prompt = build_prompt(turns, loaded.tokenizer, loaded.shapes)

@@ -86,3 +86,10 @@ def test_how_long_until_near() -> None:
     assert pace.until_near_ms(0.0) == 0.0
     pace.handed_over_ms(3500.0, 100.0)
     assert [pace.until_near_ms(ms) for ms in (100.0, 1100.0, 2600.0, 9000.0)] == [2500.0, 1500.0, 0.0, 0.0]
+
+
+def test_who_plays_faster_has_less_to_play() -> None:
+    leads = {speed: Pace(RULES, speed=speed) for speed in (0.25, 1.0, 4.0)}
+    for pace in leads.values():
+        pace.handed_over(10, 0.0)
+    assert {speed: pace.lead_ms(0.0) for speed, pace in leads.items()} == {0.25: 3200, 1.0: 800, 4.0: 200}

@@ -67,8 +67,14 @@ def test_one_piece_a_sentence_with_the_pause_between_kept(voice: PreviewVoice) -
     assert 250 < longest < 900
 
 
-def test_speed(voice: PreviewVoice) -> None:
-    assert len(said(voice, SENTENCE, speed=1.5)) < 0.8 * len(said(voice, SENTENCE))
+@pytest.mark.parametrize("speaker", SPEAKERS, ids=lambda speaker: speaker.name)
+def test_speed(voice: PreviewVoice, speaker: Speaker) -> None:
+    usual = said(voice, SENTENCE, speaker)
+    for speed, tolerance in ((0.25, 0.04), (0.5, 0.04), (2.0, 0.04), (4.0, 0.08)):
+        samples = said(voice, SENTENCE, speaker, speed=speed)
+        assert len(samples) * speed == pytest.approx(len(usual), rel=tolerance)
+        if speed <= 2:  # at 4 too little is left of each sound to tell its pitch
+            assert pitch_hz(samples) == pytest.approx(pitch_hz(usual), rel=0.15)
 
 
 def test_a_text_without_any_stop_still_comes_in_pieces(voice: PreviewVoice) -> None:
