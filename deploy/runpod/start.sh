@@ -131,8 +131,8 @@ install() {
 
 # Called where `set -e` has no effect, so every step says itself that a failure ends it.
 install_alone() {
-  local extras=csm,local wanted
-  [[ ${ENGINE:-} != preview ]] || extras=local
+  local extras=csm,local,aac wanted
+  [[ ${ENGINE:-} != preview ]] || extras=local,aac
   if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
     note "making $venv with $python"
     "$python" -m venv --clear --system-site-packages "$venv" || return
