@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -32,9 +32,12 @@ _Signature = tuple[int, int, int]  # modified (ns), size, inode
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What is known of one file. `good`: its last sound version; `served`: the one in use."""
+    """What is known of one file. `good`: its last sound version; `served`: the one in use.
 
-    signature: _Signature
+    `signature`: of what was read last; None when that could not be read, and is to be tried again.
+    """
+
+    signature: _Signature | None
     good: Agent | None = None
     served: Agent | None = None
     errors: tuple[AgentError, ...] = ()
@@ -50,9 +53,11 @@ class AgentFiles:
     `problems` holds what is wrong with the files as they lie there now, `warnings` what is odd.
     """
 
-    def __init__(self, dir: Path, *, pattern: str = "*.json") -> None:
-        """`pattern`: which files of the folder count."""
-        self.dir, self._pattern = dir, pattern
+    def __init__(
+        self, dir: Path, *, pattern: str = "*.json", read: Callable[[Path], bytes] = Path.read_bytes
+    ) -> None:
+        """`pattern`: which files of the folder count. `read`: all of a file; raises OSError."""
+        self.dir, self._pattern, self._read_bytes = dir, pattern, read
         self.problems: list[AgentError] = []
         self.warnings: list[str] = []
         self._files: dict[Path, _File] = {}
@@ -90,7 +95,7 @@ class AgentFiles:
             _log.info("agent file %s is gone", path.name)
         for path, signature in present.items():
             known = self._files.get(path)
-            if known is None or known.signature != signature:
+            if known is None or signature is None or known.signature != signature:
                 self._files[path] = self._read(path, signature, known)
         if before == self._files and folder_problem is None:
             return False
@@ -168,9 +173,9 @@ class AgentFiles:
 
     # --- reading -------------------------------------------------------------------------------------
 
-    def _scan(self) -> dict[Path, _Signature]:
+    def _scan(self) -> dict[Path, _Signature | None]:
         """The files that lie there. Raises OSError when the folder cannot be listed."""
-        found: dict[Path, _Signature] = {}
+        found: dict[Path, _Signature | None] = {}
         names = sorted(name for name in os.listdir(self.dir) if fnmatch(name, self._pattern))  # noqa: PTH208 - raises
         for path in (self.dir / name for name in names):
             if path.name.endswith(".schema.json") or path.name.startswith("."):
@@ -179,22 +184,20 @@ class AgentFiles:
                 stat = path.stat()
             except FileNotFoundError:  # gone since it was listed
                 continue
-            except OSError:  # it is there, and cannot be looked at: it stays as it is known
-                if (known := self._files.get(path)) is not None:
-                    found[path] = known.signature
+            except OSError:  # it is there, and cannot be looked at: reading it tells why
+                found[path] = None
                 continue
             found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         return found
 
-    def _read(self, path: Path, signature: _Signature, known: _File | None) -> _File:
-        last = known or _File(signature)
+    def _read(self, path: Path, signature: _Signature | None, known: _File | None) -> _File:
+        last = known or _File(None)
+        if signature is not None and signature[1] > _MAX_BYTES:
+            return _unreadable(path, f"larger than {_MAX_BYTES} bytes", replace(last, signature=signature))
         try:
-            if signature[1] > _MAX_BYTES:
-                raise OSError(f"larger than {_MAX_BYTES} bytes")
-            text = path.read_bytes()
-        except OSError as error:
-            unreadable = AgentError(path.name, "", f"cannot be read: {error.strerror or error}")
-            return replace(last, signature=signature, errors=(unreadable,), warnings=())
+            text = self._read_bytes(path)
+        except OSError as error:  # it may pass without a change of the file: the next look reads it again
+            return _unreadable(path, error.strerror or str(error), replace(last, signature=None))
         inspection = inspect_agent(text, file=path.name)
         return replace(
             last,
@@ -252,6 +255,14 @@ class AgentFiles:
             _log.info("agent %s (%s) is in use from %s", served.name, served.id, path.name)
             for warning in file.warnings:
                 _log.warning("%s", warning)
+
+
+def _unreadable(path: Path, why: str, last: _File) -> _File:
+    """The same again where that is known already: an error is equal to nothing but itself."""
+    error = AgentError(path.name, "", f"cannot be read: {why}")
+    if [str(known) for known in last.errors] == [str(error)]:
+        return last
+    return replace(last, errors=(error,), warnings=())
 
 
 def _conflicts(

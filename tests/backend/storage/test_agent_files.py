@@ -240,6 +240,65 @@ def test_whatever_keeps_the_folder_from_being_read_it_is_not_taken_for_an_empty_
     assert files.all() == [] and files.problems == []
 
 
+class Disk:
+    """Reads files, and cannot while there is an `error`."""
+
+    def __init__(self) -> None:
+        self.error: int | None = None
+
+    def read(self, path: Path) -> bytes:
+        if self.error is not None:
+            raise OSError(self.error, os.strerror(self.error))
+        return path.read_bytes()
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES, errno.ENOENT])
+def test_a_file_that_could_not_be_read_once_is_read_at_the_next_look(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: int
+) -> None:
+    write(tmp_path, "a.json", agent("a", ONE, name="First"))
+    disk = Disk()
+    files = AgentFiles(tmp_path, read=disk.read)
+    files.load()
+    write(tmp_path, "a.json", agent("a", ONE, name="Second"))
+    write(tmp_path, "b.json", agent("b", TWO))
+    disk.error = error
+    with caplog.at_level(logging.ERROR):
+        assert files.reload_changed() and not files.reload_changed(), "told once"
+    assert [str(problem) for problem in files.problems] == [
+        f"{name}: cannot be read: {os.strerror(error)}" for name in ("a.json", "b.json")
+    ]
+    assert caplog.text.count(f"a.json: cannot be read: {os.strerror(error)}") == 1
+    assert [one.name for one in files.all()] == ["First"], "the last good version stays in use"
+    disk.error = None
+    assert files.reload_changed(), "though nothing about the files has changed"
+    assert [one.name for one in files.all()] == ["Second", "B"] and files.problems == []
+    assert not files.reload_changed()
+
+
+def test_a_file_that_cannot_be_looked_at_is_told_and_costs_no_agent(tmp_path: Path) -> None:
+    write(tmp_path, "a.json", agent("a", ONE))
+    files = loaded(tmp_path)
+    (tmp_path / "a.json").rename(tmp_path / "kept")
+    (tmp_path / "a.json").symlink_to("a.json")  # of a loop of links nothing can be found out
+    assert files.reload_changed() and not files.reload_changed()
+    assert [str(problem) for problem in files.problems] == [
+        f"a.json: cannot be read: {os.strerror(errno.ELOOP)}"
+    ]
+    assert files.by_number(ONE) is not None
+    (tmp_path / "kept").replace(tmp_path / "a.json")
+    assert files.reload_changed() and files.problems == []
+
+
+def test_a_file_that_is_too_large_is_told_once_and_not_read(tmp_path: Path) -> None:
+    write(tmp_path, "a.json", agent("a", ONE))
+    files = loaded(tmp_path)
+    write(tmp_path, "a.json", " " * 1_000_001)
+    assert files.reload_changed() and not files.reload_changed()
+    assert [str(problem) for problem in files.problems] == ["a.json: cannot be read: larger than 1000000 bytes"]
+    assert files.by_number(ONE) is not None
+
+
 def test_put_says_when_the_folder_is_gone(tmp_path: Path) -> None:
     folder = tmp_path / "agents"
     folder.mkdir()
