@@ -87,13 +87,19 @@ class Metrics:
         )
         self._failovers = Counter(
             "voice_speech_failovers",
-            "Calls that went on by their next speech route.",
+            "Pieces of speech that went on by another route.",
+            ("where",),
+            registry=self.registry,
+        )
+        self._retries = Counter(
+            "voice_speech_retries",
+            "Pieces of speech that went on by the same route, which was asked again.",
             ("where",),
             registry=self.registry,
         )
         self._resumed = Counter(
             "voice_speech_words_resumed",
-            "Words a next route had to say because the one before broke off.",
+            "Words that were left to say when a route broke off in the middle of a piece.",
             registry=self.registry,
         )
 
@@ -167,8 +173,13 @@ class Metrics:
         self._first_audio.labels(route).observe(seconds)
 
     def speech_failed_over(self, where: str, words_resumed: int) -> None:
-        """A call went on by its next route; `where` in an utterance: begin or middle."""
+        """A call went on by another route; `where` in a piece: begin or middle."""
         self._failovers.labels(where).inc()
+        self._resumed.inc(words_resumed if where == "middle" else 0)
+
+    def speech_retried(self, where: str, words_resumed: int) -> None:
+        """A call went on by the same route, asked again."""
+        self._retries.labels(where).inc()
         self._resumed.inc(words_resumed if where == "middle" else 0)
 
     def call_moved(self, direction: Direction, before: CallState | None, now: CallState) -> None:

@@ -28,7 +28,8 @@ _MIN_LEARNED_CHARS = 8  # shorter texts are mostly pauses
 # May be one voice's own: a broken sample, a model of it that has gone wrong.
 _OF_A_VOICE: frozenset[str] = frozenset({"generation_failed", "no_audio", "noise", "protocol"})
 
-FailedOver = Literal["begin", "middle"]
+Where = Literal["begin", "middle"]
+"""Of a piece: where a route broke off."""
 
 # What an operator should know and do, by kind of failure; what the route itself said follows.
 _ADVICE = {
@@ -56,7 +57,9 @@ class SpeechObserver(Protocol):
 
     def speech_first_audio(self, route: RouteName, seconds: float) -> None: ...
 
-    def speech_failed_over(self, where: FailedOver, words_resumed: int) -> None: ...
+    def speech_failed_over(self, where: Where, words_resumed: int) -> None: ...
+
+    def speech_retried(self, where: Where, words_resumed: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -142,10 +145,15 @@ class RouteBoard:
         if self._observer is not None:
             self._observer.speech_request(key.name, "cancelled")
 
-    def failed_over(self, where: FailedOver, words_resumed: int = 0) -> None:
-        """A call went on by its next route: before any sound, or in the middle, with so many words left."""
+    def failed_over(self, where: Where, words_resumed: int = 0) -> None:
+        """A call went on by another route: before any sound, or in the middle, with so many words left."""
         if self._observer is not None:
             self._observer.speech_failed_over(where, words_resumed)
+
+    def retried(self, where: Where, words_resumed: int = 0) -> None:
+        """Likewise, by the same route, which was asked again."""
+        if self._observer is not None:
+            self._observer.speech_retried(where, words_resumed)
 
     # --- told by probes --------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from backend.calls.boards.route_board import RouteBoard
+from backend.calls.boards.route_board import RouteBoard, Where
 from backend.calls.ports import Clock, PreparedVoice, RoutePlan, SpeechRoute, Transcriber
 from backend.calls.speaking.request import Request
 from backend.core.failover import (
@@ -80,8 +80,15 @@ class Outlet(Protocol):
 class _Broken:
     """A route failed after so many words."""
 
+    key: RouteKey
     said: int
     error: SpeechError
+    words_left: int
+
+    @property
+    def where(self) -> Where:
+        """At the begin of the piece, or in its middle."""
+        return "middle" if self.said else "begin"
 
 
 class Voice:
@@ -147,6 +154,7 @@ class Voice:
         problems: list[SpeechError] = []
         anew: RoutePlan | None = None
         asked_anew = False
+        broken: _Broken | None = None
         while piece.spoken:
             if (recording := self._recorded(piece)) is not None:
                 out.begin(piece.text, PREPARED, reason)
@@ -155,6 +163,7 @@ class Voice:
                 self._has_spoken = True
                 return
             plan = anew or self._choose(tried) or await self._well_again(problems, out)
+            self._count(broken, plan)
             if plan is None:
                 await self._resort(piece, out, reason, problems)
                 return
@@ -172,9 +181,7 @@ class Voice:
             before = f"{before} {piece.until(broken.said).spoken}".strip()
             piece = piece.rest(broken.said)
             log.log(level, "%s; %d words remain to be said", broken.error, len(piece.words))
-            if counts_against_route(reason):
-                self._board.failed_over("middle" if broken.said else "begin", len(piece.words))
-            else:  # another server of the same kind would refuse it, too
+            if not counts_against_route(reason):  # another server of the same kind would refuse it, too
                 tried |= {other.key for other in self._plans if other.key.name == broken.error.route}
 
     async def aclose(self) -> None:
@@ -185,6 +192,15 @@ class Voice:
         if under_way := self._warming | self._discarding:
             await asyncio.wait(under_way)
         await asyncio.gather(*(route.aclose() for route in self._routes.values()))
+
+    def _count(self, broken: _Broken | None, following: RoutePlan | None) -> None:
+        """A route broke off, and this one is asked next; None: the carrier's voice, if there is that."""
+        if broken is None or not counts_against_route(broken.error.reason):
+            return
+        if following is not None and following.key == broken.key:
+            self._board.retried(broken.where, broken.words_left)
+        elif following is not None or self._last_resort is not None:
+            self._board.failed_over(broken.where, broken.words_left)
 
     # --- which route -----------------------------------------------------------------------------------
 
@@ -236,6 +252,9 @@ class Voice:
         if counts_against_route(error.reason):
             self._sour_until_ms[plan.key] = self._clock() + _SOUR_MS
 
+    def _succeeded(self, plan: RoutePlan, watch: Watch) -> None:
+        self._board.succeeded(plan.key, first_audio_ms=watch.first_audio_ms or 0.0, voice=plan.voice_id)
+
     def _warm_standby(self, tried: set[RouteKey]) -> None:
         """Connect the next route in the background: when it is needed, there is no time for that."""
         plan = self._choose(tried)
@@ -275,7 +294,7 @@ class Voice:
         try:
             request, sound = await self._first_to_speak(plan, piece, before, watch, tried)
         except SpeechError as error:
-            return _Broken(0, error)
+            return _Broken(plan.key, 0, error, len(piece.words))
         out.begin(piece.text, request.plan.key.name, reason)
         try:
             await self._stream(request, sound, watch, out)
@@ -287,11 +306,9 @@ class Voice:
             said = await self._account(request, piece, out)
             out.amend(piece.until(said).text)
             out.end()
-            return _Broken(said, error)
+            return _Broken(request.plan.key, said, error, len(piece.words) - said)
         except asyncio.CancelledError:
-            self._board.succeeded(
-                request.plan.key, first_audio_ms=watch.first_audio_ms or 0.0, voice=request.plan.voice_id
-            )
+            self._succeeded(request.plan, watch)
             self._discard(request)
             raise
         out.end()
@@ -379,7 +396,7 @@ class Voice:
 
     def _finished(self, request: Request, piece: Piece, watch: Watch) -> None:
         plan = request.plan
-        self._board.succeeded(plan.key, first_audio_ms=watch.first_audio_ms or 0.0, voice=plan.voice_id)
+        self._succeeded(plan, watch)
         if self._prepared is not None:
             self._prepared.note(piece)
         weight = round(spoken_weight(piece))

@@ -66,10 +66,14 @@ def test_speech_is_counted() -> None:
     metrics.speech_first_audio("sesame_ws", 0.25)
     metrics.speech_failed_over("begin", 0)
     metrics.speech_failed_over("middle", 6)
+    metrics.speech_retried("begin", 4)
+    metrics.speech_retried("middle", 3)
     assert value(metrics, "voice_speech_requests_total", route="sesame_ws", outcome="timeout") == 1
     assert value(metrics, "voice_speech_first_audio_seconds_sum", route="sesame_ws") == 0.25
     assert value(metrics, "voice_speech_failovers_total", where="middle") == 1
-    assert value(metrics, "voice_speech_words_resumed_total") == 6
+    assert value(metrics, "voice_speech_retries_total", where="begin") == 1
+    assert value(metrics, "voice_speech_retries_total", where="middle") == 1
+    assert value(metrics, "voice_speech_words_resumed_total") == 9
 
 
 def test_the_state_of_the_speech_routes_is_shown_as_it_is_then() -> None:

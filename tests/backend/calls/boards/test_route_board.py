@@ -33,6 +33,9 @@ class Bench:
     def speech_failed_over(self, where: str, words_resumed: int) -> None:
         self.counted[where, words_resumed] += 1
 
+    def speech_retried(self, where: str, words_resumed: int) -> None:
+        self.counted["again", where, words_resumed] += 1
+
 
 @pytest.fixture
 def bench() -> Bench:
@@ -142,6 +145,7 @@ def test_outcomes_are_counted(bench: Bench) -> None:
     bench.board.gave_up(POD)
     bench.board.failed_over("begin")
     bench.board.failed_over("middle", 7)
+    bench.board.retried("middle", 5)
     assert bench.counted == {
         ("sesame_ws", "ok"): 1,
         ("sesame_ws", 0.25): 1,
@@ -149,6 +153,7 @@ def test_outcomes_are_counted(bench: Bench) -> None:
         ("sesame_ws", "cancelled"): 1,
         ("begin", 0): 1,
         ("middle", 7): 1,
+        ("again", "middle", 5): 1,
     }
 
 

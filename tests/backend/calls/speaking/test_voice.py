@@ -158,11 +158,10 @@ class Mending(ScriptedRoute):
         yield Sound(tone(200), "pcm16", 24_000)
 
 
-def asked_anew(first: ScriptedRoute, second: ScriptedRoute) -> Voice:
-    plans = [
-        RoutePlan(RouteKey(route.name, "here"), "v", lambda route=route: route) for route in (first, second)
-    ]
-    return Voice([replace(plans[0], asked_anew=True), plans[1]], board=RouteBoard(now_ms), clock=now_ms)
+def asked_anew(*routes: ScriptedRoute, board: RouteBoard | None = None, **more: Any) -> Voice:
+    plans = [RoutePlan(RouteKey(route.name, "here"), "v", lambda route=route: route) for route in routes]
+    plans[0] = replace(plans[0], asked_anew=True)
+    return Voice(plans, board=board or RouteBoard(now_ms), clock=now_ms, **more)
 
 
 @pytest.mark.parametrize("reason", ["closed", "no_audio", "generation_failed", "unreachable"])
@@ -173,6 +172,65 @@ async def test_a_voice_that_went_wrong_once_is_asked_anew_before_another(reason:
     await voice.aclose()
     assert out.said == [("sesame_ws", TEXT)]
     assert second.asked == []
+
+
+class Counts:
+    """What a route board tells of attempts that broke off."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, int]] = []
+
+    def speech_request(self, route: str, outcome: str) -> None:
+        """Of no concern."""
+
+    def speech_first_audio(self, route: str, seconds: float) -> None:
+        """Of no concern."""
+
+    def speech_failed_over(self, where: str, words_resumed: int) -> None:
+        self.told.append(("failed over", where, words_resumed))
+
+    def speech_retried(self, where: str, words_resumed: int) -> None:
+        self.told.append(("retried", where, words_resumed))
+
+
+async def _carrier_says(text: str) -> None:
+    """At once."""
+
+
+@pytest.mark.parametrize(
+    ("failures", "routes", "more", "told"),
+    [
+        ([GONE], 2, {}, [("retried", "begin", 10)]),
+        ([GONE, GONE], 2, {}, [("retried", "begin", 10), ("failed over", "begin", 10)]),
+        ([failing("timeout")], 2, {}, [("failed over", "begin", 10)]),
+        (
+            [GONE, GONE],
+            1,
+            {"last_resort": _carrier_says},
+            [("retried", "begin", 10), ("failed over", "begin", 10)],
+        ),
+        ([failing("bad_request")], 2, {}, []),
+    ],
+)
+async def test_a_route_that_is_asked_again_is_no_failover(
+    failures: list[SpeechError], routes: int, more: dict[str, Any], told: list[tuple[str, str, int]]
+) -> None:
+    counts = Counts()
+    voice = asked_anew(
+        *[Mending(*failures), Second()][:routes], board=RouteBoard(now_ms, observer=counts), **more
+    )
+    await voice.say(PIECE, Ledger())
+    await voice.aclose()
+    assert counts.told == told
+
+
+async def test_where_no_route_is_left_none_was_failed_over_to() -> None:
+    counts = Counts()
+    voice = asked_anew(Mending(GONE, GONE), board=RouteBoard(now_ms, observer=counts))
+    with pytest.raises(SpeechError):
+        await voice.say(PIECE, Ledger())
+    await voice.aclose()
+    assert counts.told == [("retried", "begin", 10)]
 
 
 @pytest.mark.parametrize("reason", ["timeout", "slow", "unauthorized"])
