@@ -254,6 +254,7 @@ class Voice:
 
     def _succeeded(self, plan: RoutePlan, watch: Watch) -> None:
         self._board.succeeded(plan.key, first_audio_ms=watch.first_audio_ms or 0.0, voice=plan.voice_id)
+        self._sour_until_ms.pop(plan.key, None)
 
     def _warm_standby(self, tried: set[RouteKey]) -> None:
         """Connect the next route in the background: when it is needed, there is no time for that."""

@@ -174,6 +174,16 @@ async def test_a_voice_that_went_wrong_once_is_asked_anew_before_another(reason:
     assert second.asked == []
 
 
+async def test_a_voice_that_spoke_well_when_asked_anew_says_what_follows_too() -> None:
+    out, first, second = Ledger(), Mending(GONE), Second()
+    voice = asked_anew(first, second)
+    await voice.say(PIECE, out)
+    await voice.say(plain_piece("And more."), out)
+    await voice.aclose()
+    assert out.said == [("sesame_ws", TEXT), ("sesame_ws", "And more.")]
+    assert second.asked == []
+
+
 class Counts:
     """What a route board tells of attempts that broke off."""
 
