@@ -211,18 +211,17 @@ class SpeechRoutes:
 
     def _plan(self, name: RouteName, agent: Agent) -> RoutePlan:
         key = self._key(name)
-        voice = (
-            self.chain.elevenlabs_voice(agent) or ""
-            if name.startswith("elevenlabs")
-            else _sesame_voice(agent)
-        )
+        voice, speed = _sesame_voice(agent), 1.0
+        if name.startswith("elevenlabs"):
+            voice = self.chain.elevenlabs_voice(agent) or ""
+            speed = agent.elevenlabs_settings.speed or 1.0
         makers: dict[RouteName, Callable[[Agent], SpeechRoute]] = {
             "sesame_hosted": self._hosted_route,
             "sesame_fallback": self._fallback_route,
             "elevenlabs": self._elevenlabs_route,
             "elevenlabs_rest": self._elevenlabs_rest_route,
         }
-        return RoutePlan(key, voice, partial(makers[name], agent))
+        return RoutePlan(key, voice, partial(makers[name], agent), speed=speed)
 
     def _key(self, name: RouteName) -> RouteKey:
         servers = {

@@ -57,6 +57,8 @@ class RoutePlan:
     make: Callable[[], SpeechRoute]
     asked_anew: bool = False
     """After a failure that shows itself at once it is asked again, over a fresh connection, before others."""
+    speed: float = 1.0
+    """At which this voice is asked to speak, as a multiple of its own: not everybody has it at the same."""
 
 
 class Transcriber(Protocol):

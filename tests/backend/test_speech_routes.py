@@ -257,6 +257,14 @@ async def test_adapters_are_given_what_the_agent_wants() -> None:
             await route.aclose()
 
 
+@pytest.mark.parametrize(("asked", "speed"), [({}, 1.0), ({"speed": 1.2}, 1.2)])
+async def test_how_fast_a_voice_is_asked_to_speak_is_known(asked: dict[str, Any], speed: float) -> None:
+    one = agent(BYE, tts_fallbacks=["elevenlabs"], elevenlabs_settings={"voice_id": "adam", **asked})
+    async with bench(one, **ALL) as made:
+        plans = {plan.key.name: plan.speed for plan in made.routes.plans(one)}
+    assert plans == {"sesame_ws": 1.0, "elevenlabs": speed}
+
+
 async def test_a_hosted_model_is_told_what_it_may_know() -> None:
     speaker = agent(BYE, sesame_settings={"speaker_id": 2, "seed": 1, "temperature": 0.7})
     async with bench(speaker, sesame_self_hosted=False, sesame_url="https://hosted.example/m") as b:

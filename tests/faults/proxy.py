@@ -15,7 +15,8 @@ from typing import Literal
 import websockets
 from websockets.asyncio.server import ServerConnection
 
-Kind = Literal["cut", "stall", "no_sound", "error", "refused", "killed"]
+Kind = Literal["cut", "stall", "no_sound", "early", "error", "refused", "killed"]
+"""`early`: no more sound, and then "done" as if that had been all. `no_sound`: the same from the begin."""
 AWAY_S = {"refused": 0.5, "killed": 3.0}
 
 
@@ -142,7 +143,7 @@ class FaultProxy:
                 client.transport.abort()
             case "stall":
                 await client.wait_closed()
-            case "no_sound":
+            case "no_sound" | "early":
                 self._swallowing = True
             case "error":
                 self._swallowing = self._failed_here = True

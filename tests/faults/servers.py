@@ -34,6 +34,7 @@ place of the end):
                    reading without ever closing
     "slow"         sound comes at `speed` × real time (0.8)
     "no_audio"     all in good order, but for the sound: zero bytes, then done
+    "early"        [after_chunks] all in good order, but for the rest of the sound: done
     "error"        [after_chunks] an error frame with `code`; over HTTP: an error in JSON with status 200, or,
                    when sound was sent already, a body cut off
     "malformed"    [after_chunks] not what was agreed: no JSON, no WAV, a broken HTTP chunk
@@ -74,9 +75,9 @@ Service = Literal[
 SERVICES: tuple[Service, ...] = get_args(Service)
 Kind = Literal[
     "none", "refuse", "silence", "tls", "http", "close", "reset", "stall", "half_closed", "slow", "no_audio",
-    "error", "malformed", "odd", "constant", "noise",
+    "early", "error", "malformed", "odd", "constant", "noise",
 ]  # fmt: skip
-_STRIKES_LATER = frozenset({"close", "reset", "stall", "half_closed", "error", "malformed", "odd"})
+_STRIKES_LATER = frozenset({"close", "reset", "stall", "half_closed", "early", "error", "malformed", "odd"})
 _PATHS: dict[Service, str] = {
     "sesame_ws": "/ws/generate",
     "sesame_rest": "/generate",
@@ -354,7 +355,7 @@ async def _perform(server: FaultyServer, asked: Asked, fault: Fault, outlet: _Ou
         if fault.kind == "stall":
             server.note()
             await asyncio.Event().wait()
-        await (outlet.strike(fault) if struck else outlet.done())
+        await (outlet.strike(fault) if struck and fault.kind != "early" else outlet.done())
     except asyncio.CancelledError:
         asked.ended = asked.ended or "cancelled"
         raise

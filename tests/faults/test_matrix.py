@@ -64,6 +64,7 @@ def faults_of(service: Service) -> list[Fault]:
         *(Fault("half_closed", k) for k in some[1:4]),
         Fault("slow"),
         Fault("no_audio"),
+        *(Fault("early", k) for k in (1, 2, len(ks) // 4)),  # more might be honest haste: an ear is asked
         *(Fault("error", k) for k in some[:3]),
         *(Fault("malformed", k) for k in some[:3]),
         Fault("noise"),

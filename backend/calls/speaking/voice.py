@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from backend.calls.boards.route_board import RouteBoard, Where
 from backend.calls.ports import Clock, PreparedVoice, RoutePlan, SpeechRoute, Transcriber
 from backend.calls.speaking.request import Request
+from backend.core import cut_short
 from backend.core.failover import (
     Patience,
     Watch,
@@ -299,6 +300,7 @@ class Voice:
         out.begin(piece.text, request.plan.key.name, reason)
         try:
             await self._stream(request, sound, watch, out)
+            await self._see_that_all_was_said(request, piece, out)
         except SpeechError as error:
             self._fail(request.plan, error)
             self._discard(request)
@@ -332,6 +334,26 @@ class Voice:
             if sound is not None:
                 watch.got(sound.duration_ms, asked_ms=asked_ms, now_ms=self._clock())
         await out.put(request.flush())
+
+    async def _see_that_all_was_said(self, request: Request, piece: Piece, out: Outlet) -> None:
+        """Raises SpeechError when a route is done long before its text can have been said."""
+        plan, speech_ms = request.plan, ending(request.pcm16_8k).speech_ms()
+        learnt = self._learnt_ms_per_character(plan)
+        verdict = cut_short.verdict(piece, speech_ms, ms_per_character=learnt, speed=plan.speed)
+        if verdict == "whole":
+            return
+        if request.marks:
+            found, _ = said_by_marks(piece, request.marks, request.sound_ms)
+            is_cut = cut_short.is_missing_words(piece, found)
+        elif verdict == "doubtful":
+            expected = said_by_duration(piece, speech_ms, self._ms_per_character(plan))
+            heard = await self._listen(request, piece, request.sound_ms, expected, out)
+            is_cut = cut_short.is_missing_words(piece, heard)
+        else:
+            is_cut = True
+        if is_cut:
+            told = f"it says it is done after {speech_ms:.0f} ms of {len(piece.words)} words"
+            raise request.error("generation_failed", told)
 
     async def _first_to_speak(
         self, plan: RoutePlan, piece: Piece, before: str, watch: Watch, tried: set[RouteKey]
@@ -389,7 +411,11 @@ class Voice:
 
     def _ms_per_character(self, plan: RoutePlan) -> float:
         """As learnt of this voice, or as voices take in general."""
-        return self._board.rate_ms_per_char(plan.key, plan.voice_id) or MS_PER_CHARACTER
+        return self._learnt_ms_per_character(plan) or MS_PER_CHARACTER / plan.speed
+
+    def _learnt_ms_per_character(self, plan: RoutePlan) -> float | None:
+        rate = self._board.rate_ms_per_char(plan.key, plan.voice_id)
+        return rate and rate / plan.speed
 
     def _discard(self, request: Request) -> None:
         """Cancel it without waiting: a server that fell silent may not answer to that either."""
@@ -401,7 +427,8 @@ class Voice:
         if self._prepared is not None:
             self._prepared.note(piece)
         weight = round(spoken_weight(piece))
-        self._board.learn(plan.key, plan.voice_id, characters=weight, ms=ending(request.pcm16_8k).speech_ms())
+        at_usual_speed_ms = ending(request.pcm16_8k).speech_ms() * plan.speed
+        self._board.learn(plan.key, plan.voice_id, characters=weight, ms=at_usual_speed_ms)
 
     # --- what was said ---------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from backend.core.records import CallRecord, TurnRecord
 from backend.core.sentences import pieces
 from backend.errors import CallGone, RequestError, SpeechError
 from tests.backend.calls.carrier import CALLED, CALLER, CCID, REFUSED, House, house
-from tests.backend.calls.fakes import Script, ScriptedRoute, agent, now_ms, tone, until
+from tests.backend.calls.fakes import Script, ScriptedRoute, agent, now_ms, takes_ms, tone, until
 
 ASK = agent(
     {
@@ -33,6 +33,7 @@ ASK = agent(
 )
 HELLO = f"Hello {CALLER}."
 SPOKEN_HELLO = pieces(HELLO)[0].spoken
+HELLO_MS = takes_ms(SPOKEN_HELLO)
 QUESTION = f"{HELLO} Shall we?"
 NAMED = agent(
     {"id": "bye", "say": "Hello {{name}}.", "actions": [{"type": "hangup"}]}, variables={"name": None}
@@ -470,7 +471,7 @@ async def test_a_media_socket_that_takes_nothing_any_more_is_replaced() -> None:
     # So long that there is more to send when the socket breaks, however late this is noticed here.
     async with house(ASK, route=ScriptedRoute({"Shall we?": Script([tone(4000)])})) as h:
         h.carrier.ring()
-        await until(lambda: h.carrier.lines and h.carrier.line.audio_ms > 200)
+        await until(lambda: h.carrier.lines and h.carrier.line.audio_ms > HELLO_MS + 160)
         h.carrier.line.broken = True  # but not closed: it says nothing of it
         await until(lambda: len(h.carrier.lines) == 2, "a second socket")
         h.route.scripts["Shall we?"] = Script([tone(40)])
@@ -874,7 +875,7 @@ async def test_a_transfer_on_request_falls_silent_in_mid_sentence() -> None:
 async def test_what_was_heard_is_kept_when_the_end_comes_while_it_falls_silent() -> None:
     async with house(ASK, route=ScriptedRoute({"Shall we?": Script([tone(3000)])})) as h:
         h.carrier.ring()
-        await until(lambda: h.carrier.lines and h.carrier.line.audio_ms >= 600)
+        await until(lambda: h.carrier.lines and h.carrier.line.audio_ms >= HELLO_MS + 560)
         cleared = h.carrier.line.hold("clear")
         await h.manager.transfer(CCID, "+15552223333")
         await cleared.asked.wait()
@@ -932,7 +933,7 @@ async def test_the_longest_call_ends_even_where_no_voice_says_goodbye() -> None:
 
 @pytest.mark.parametrize("asked_by", ["flow", "API"])
 async def test_the_longest_call_does_not_end_while_it_is_being_transferred(asked_by: str) -> None:
-    limits = ASK.limits.model_copy(update={"max_call_seconds": 0.6})
+    limits = ASK.limits.model_copy(update={"max_call_seconds": HELLO_MS / 1000 + 0.6})
     async with house(ASK.model_copy(update={"limits": limits})) as h:
         h.carrier.gates["transfer"] = asyncio.Event()
         h.carrier.ring()
@@ -957,7 +958,7 @@ async def test_the_longest_call_does_not_end_while_it_is_being_transferred(asked
 
 
 async def test_the_longest_call_ends_when_its_last_transfer_fails() -> None:
-    limits = ASK.limits.model_copy(update={"max_call_seconds": 0.6})
+    limits = ASK.limits.model_copy(update={"max_call_seconds": HELLO_MS / 1000 + 0.6})
     async with house(ASK.model_copy(update={"limits": limits})) as h:
         h.carrier.gates["transfer"], h.carrier.refuse["transfer"] = asyncio.Event(), REFUSED
         h.carrier.ring()
@@ -971,9 +972,9 @@ async def test_the_longest_call_ends_when_its_last_transfer_fails() -> None:
 
 
 async def the_limit_is_past(house_: House) -> None:
-    """That of a call which may last 0.6 s."""
+    """That of a call which may last 0.6 s after the greeting."""
     first_ms = house_.carrier.line.at_ms[0]
-    await until(lambda: now_ms() > first_ms + 800)
+    await until(lambda: now_ms() > first_ms + HELLO_MS + 800)
 
 
 @pytest.mark.parametrize("bug", ["in the listener", "in a task of the call's"])
@@ -1010,7 +1011,7 @@ async def test_shutdown_hangs_up_what_lives_and_stores_it() -> None:
     async with house(ASK, route=ScriptedRoute({"Shall we?": Script([tone(3000)])})) as h:
         h.carrier.ring()
         await h.says("Shall we?")
-        await until(lambda: h.carrier.line.audio_ms >= 600)
+        await until(lambda: h.carrier.line.audio_ms >= HELLO_MS + 560)
     assert h.carrier.done[-1] == "hangup"
     record = h.store.only
     assert (record.state, record.hangup_source) == ("ended", "backend")

@@ -295,7 +295,9 @@ def test_a_file_that_is_too_large_is_told_once_and_not_read(tmp_path: Path) -> N
     files = loaded(tmp_path)
     write(tmp_path, "a.json", " " * 1_000_001)
     assert files.reload_changed() and not files.reload_changed()
-    assert [str(problem) for problem in files.problems] == ["a.json: cannot be read: larger than 1000000 bytes"]
+    assert [str(problem) for problem in files.problems] == [
+        "a.json: cannot be read: larger than 1000000 bytes"
+    ]
     assert files.by_number(ONE) is not None
 
 

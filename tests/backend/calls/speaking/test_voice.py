@@ -20,7 +20,7 @@ from backend.core.failover import Patience
 from backend.core.health import RouteKey
 from backend.core.speech import CharMark, Piece, Sound, plain_piece
 from backend.errors import SpeechError, SpeechFailure
-from tests.backend.calls.fakes import Script, ScriptedRoute, now_ms, tone, until, voice_of
+from tests.backend.calls.fakes import ENDLESS, Script, ScriptedRoute, now_ms, plans_for, tone, until, voice_of
 
 TEXT = "One two three four five six seven eight nine ten."
 PIECE = plain_piece(TEXT)
@@ -113,10 +113,10 @@ def says(ms: float, *then: Any) -> ScriptedRoute:
 
 async def test_one_route_says_it_all() -> None:
     out = Ledger()
-    async with speaking(says(200), Second()) as voice:
+    async with speaking(says(2500), Second()) as voice:
         await voice.say(PIECE, out)
     assert out.said == [("sesame_ws", TEXT)]
-    assert out.pieces[0][3] == 1600
+    assert out.pieces[0][3] == 20_000
 
 
 async def test_the_rest_is_said_by_the_next_route() -> None:
@@ -155,7 +155,7 @@ class Mending(ScriptedRoute):
     async def speak(self, text: str, *, before: str = "") -> AsyncGenerator[Sound]:
         if self.failures:
             raise self.failures.pop(0)
-        yield Sound(tone(200), "pcm16", 24_000)
+        yield Sound(tone(2500), "pcm16", 24_000)
 
 
 def asked_anew(*routes: ScriptedRoute, board: RouteBoard | None = None, **more: Any) -> Voice:
@@ -293,6 +293,92 @@ async def test_an_end_without_any_sound_is_a_failure() -> None:
         await voice.say(PIECE, out)
     assert out.said == [("elevenlabs", TEXT)]
     assert out.pieces[0][2] == "no_audio"
+
+
+async def test_an_end_in_the_middle_of_a_sentence_is_a_failure() -> None:
+    """Of 50 characters of 62 ms, far less than anybody takes for ten words."""
+    out, first, second = Ledger(), says(400), Second()
+    board = RouteBoard(now_ms)
+    async with speaking(first, second, board=board) as voice:
+        await voice.say(PIECE, out)
+    assert [route for route, _ in out.said] == ["sesame_ws", "elevenlabs"]
+    assert (out.words, out.pieces[1][2]) == (TEXT, "generation_failed")
+    assert second.asked[0] in [PIECE.rest(words).spoken for words in (1, 2)], "from the point reached"
+    assert board.rate_ms_per_char(plans_for(first)[0].key, "mara") is None, "nothing is learnt of it"
+
+
+async def test_a_voice_that_ended_too_early_once_says_the_rest_when_asked_anew() -> None:
+    out, first, second = Ledger(), says(400), Second()
+    voice = asked_anew(first, second)
+    await voice.say(PIECE, out)
+    await voice.aclose()
+    assert {route for route, _ in out.said} == {"sesame_ws"} and out.words == TEXT
+    assert second.asked == []
+
+
+@asynccontextmanager
+async def known_to_take(
+    ms_per_character: float, *routes: ScriptedRoute, speed: float = 1.0, **more: Any
+) -> AsyncIterator[Voice]:
+    """A voice that has told how fast it speaks at its own speed."""
+    plans = [replace(plan, speed=speed) for plan in plans_for(*routes)]
+    board = RouteBoard(now_ms)
+    board.learn(plans[0].key, "mara", characters=100, ms=100 * ms_per_character)
+    voice = Voice(plans, board=board, clock=now_ms, patience=ENDLESS, **more)
+    try:
+        yield voice
+    finally:
+        await voice.aclose()
+
+
+@pytest.mark.parametrize(
+    ("hears", "said"),
+    [
+        ("one two three four five", ["One two three four five", "six seven eight nine ten."]),
+        ("one two three four five six seven eight nine ten", [TEXT]),
+        ("", [TEXT]),
+        ("what a lovely day", [TEXT]),
+    ],
+)
+async def test_of_an_end_that_may_be_too_early_the_ear_decides(hears: str, said: list[str]) -> None:
+    out = Ledger()
+    async with known_to_take(60, says(1650), Second(), ears=Ears(hears)) as voice:
+        await voice.say(PIECE, out)
+    assert [text for _, text in out.said] == said
+
+
+async def test_without_an_ear_an_end_that_may_be_too_early_is_believed() -> None:
+    out = Ledger()
+    async with known_to_take(60, says(1650), Second()) as voice:
+        await voice.say(PIECE, out)
+    assert out.said == [("sesame_ws", TEXT)]
+
+
+async def test_by_its_alignment_a_vendor_tells_that_it_ended_too_early() -> None:
+    marks = [CharMark(at, at * 60.0) for at in range(20)]  # "One two three four f"
+    sound = Sound(audioop.lin2ulaw(tone(1000)[: 16_000 * 2], 2)[:9600], "ulaw", 8000, marks)
+    out = Ledger()
+    async with known_to_take(60, ScriptedRoute({TEXT: Script([sound])}), Second()) as voice:
+        await voice.say(PIECE, out)
+    assert out.said == [("sesame_ws", "One two three four"), ("elevenlabs", PIECE.rest(4).text)]
+
+
+@pytest.mark.parametrize(("speed", "listened"), [(1.0, 1), (1.2, 0)])
+async def test_a_voice_that_is_asked_to_hurry_is_not_taken_for_one_that_ended_too_early(
+    speed: float, listened: int
+) -> None:
+    ears = Ears(TEXT)
+    async with known_to_take(60, says(1650), Second(), speed=speed, ears=ears) as voice:
+        await voice.say(PIECE, Ledger())
+    assert len(ears.listened_ms) == listened
+
+
+async def test_how_fast_a_voice_speaks_is_learnt_as_of_its_own_speed() -> None:
+    board, (plan,) = RouteBoard(now_ms), plans_for(says(2450))
+    voice = Voice([replace(plan, speed=1.2)], board=board, clock=now_ms, patience=ENDLESS)
+    await voice.say(PIECE, Ledger())
+    await voice.aclose()
+    assert board.rate_ms_per_char(plan.key, "mara") == pytest.approx(60, abs=1)
 
 
 async def test_silence_before_the_first_sound_is_a_failure_after_the_deadline() -> None:
@@ -586,7 +672,7 @@ async def test_a_long_outage_is_told_once_not_by_every_call(caplog: pytest.LogCa
 async def test_a_standby_that_is_left_alone_is_not_connected() -> None:
     board, second = RouteBoard(now_ms), Second()
     board.failed(RouteKey("elevenlabs", "server 2"), failing("quota"))
-    async with speaking(says(100), second, board=board) as voice:
+    async with speaking(says(2500), second, board=board) as voice:
         await voice.connect()
         await asyncio.sleep(0.01)
     assert second.connects == []
@@ -609,7 +695,7 @@ async def test_a_late_first_sound_has_the_second_route_begin_too() -> None:
 
 async def test_the_first_route_may_still_win() -> None:
     go = asyncio.Event()
-    out, first = Ledger(), ScriptedRoute({TEXT: Script([go, tone(100)])})
+    out, first = Ledger(), ScriptedRoute({TEXT: Script([go, tone(2500)])})
     second = Second({TEXT: Script([asyncio.Event()])})
     async with speaking(first, second, patience=HEDGED) as voice:
         speech = asyncio.create_task(voice.say(PIECE, out))
@@ -622,14 +708,14 @@ async def test_the_first_route_may_still_win() -> None:
 
 async def test_a_quick_first_route_is_not_hedged() -> None:
     second = Second()
-    async with speaking(says(100), second, patience=HEDGED) as voice:
+    async with speaking(says(2500), second, patience=HEDGED) as voice:
         await voice.say(PIECE, Ledger())
     assert second.asked == []
 
 
 async def test_the_hedge_fails_and_the_first_goes_on() -> None:
     go = asyncio.Event()
-    out, first = Ledger(), ScriptedRoute({TEXT: Script([go, tone(100)])})
+    out, first = Ledger(), ScriptedRoute({TEXT: Script([go, tone(2500)])})
     second = Second({TEXT: Script([failing("quota")])})
     async with speaking(first, second, patience=HEDGED) as voice:
         speech = asyncio.create_task(voice.say(PIECE, out))

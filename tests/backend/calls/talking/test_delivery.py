@@ -10,7 +10,7 @@ from backend.calls.talking.events import KeyPressed, LineLost, LineRestored, Say
 from backend.core.steps import Hangup, SendDtmf
 from backend.core.turns import BargeIn, SpeechStarted, TurnEnded
 from backend.errors import SpeechError
-from tests.backend.calls.fakes import Script, ScriptedRoute, agent, now_ms, tone, until
+from tests.backend.calls.fakes import Script, ScriptedRoute, agent, now_ms, takes_ms, tone, until
 from tests.backend.calls.talks import (
     BYE,
     LONG,
@@ -117,7 +117,7 @@ async def test_keys_while_held_are_an_interruption() -> None:
 
 
 async def test_an_uninterruptible_node_speaks_on_but_a_key_is_kept() -> None:
-    async with talk(long_ask(interruptible=False), slow_voice(ms=150)) as call:
+    async with talk(long_ask(interruptible=False), slow_voice(ms=1_000)) as call:
         await until(lambda: call.line.kinds, "the first frame")
         call.tell(BargeIn(now_ms()), KeyPressed("1"), KeyPressed("2"))
         await call.end()
@@ -145,7 +145,7 @@ async def test_words_over_a_node_that_does_not_listen_are_on_record() -> None:
 
 
 async def test_words_over_a_node_that_cannot_be_interrupted_are_followed_afterwards() -> None:
-    async with talk(long_ask(interruptible=False), slow_voice(ms=150)) as call:
+    async with talk(long_ask(interruptible=False), slow_voice(ms=1_000)) as call:
         await until(lambda: call.line.kinds, "the first frame")
         call.words("please stop it")
         await call.end()
@@ -259,11 +259,11 @@ async def test_a_line_lost_in_mid_sentence_is_waited_for_and_the_sentence_said_a
     first, second = "One two three four five six seven.", "Eight nine ten eleven twelve."
     async with talk(long_ask(actions=[{"type": "dtmf", "digits": "9"}]), slow_voice(second)) as call:
         await call.asked(second)
-        await asyncio.wait([call.result], timeout=0.2)
+        await asyncio.wait([call.result], timeout=takes_ms(first) / 1000 + 0.15)
         call.tell(LineLost())
         await until(lambda: len(call.turns) == 1, "the cut turn on record")
         assert call.acts == []
-        call.route.scripts[second] = Script([tone(40)])
+        call.route.scripts[second] = Script([tone(1_000)])
         call.tell(KeyPressed("4"), LineRestored())
         await call.heard(second)
         assert call.acts == [SendDtmf("9")]

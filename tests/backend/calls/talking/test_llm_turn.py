@@ -161,7 +161,7 @@ async def test_a_caller_who_speaks_while_a_tool_works_does_not_make_it_forgotten
 
 
 async def test_a_model_that_talks_without_end_is_cut_off() -> None:
-    model = ScriptedModel(HELLO, ["These are ten words, and there is no end to them. "] * 1_000)
+    model = ScriptedModel(HELLO, ["There is no end. "] * 3_000)
     async with talk(HELP, ScriptedRoute(default_ms=20), model=model) as call:
         await call.heard("help?")
         call.words("When are you open?")
