@@ -313,7 +313,7 @@ async def test_a_voice_that_ended_too_early_once_says_the_rest_when_asked_anew()
     await voice.say(PIECE, out)
     await voice.aclose()
     assert {route for route, _ in out.said} == {"sesame_ws"} and out.words == TEXT
-    assert second.asked == []
+    assert len(first.asked) == 2 and second.asked == []
 
 
 @asynccontextmanager
