@@ -57,7 +57,8 @@ def test_ctrl_c_in_the_first_second_ends_quietly(
 @pytest.mark.parametrize(
     ("module", "name"),
     [("backend", "voice-agent"), ("backend.cli", "voice-agent"), ("runpod_server", "sesame-server"),
-     ("backend.simulator", "voice-agent")],
+     ("backend.simulator", "voice-agent"), ("backend.simulator.llm", "voice-agent"),
+     ("backend.simulator.elevenlabs", "voice-agent")],
 )  # fmt: skip
 def test_every_program_tells_its_version_and_helps(module: str, name: str) -> None:
     told = python("-m", module, "--version")

@@ -25,6 +25,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 
+from backend import __version__
 from backend.errors import SpeechError
 from backend.simulator.elevenlabs_account import MODELS, Account, Refused
 from backend.simulator.elevenlabs_formats import Piece, content_type, encoded, pieces
@@ -259,6 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m backend.simulator.elevenlabs", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"voice-agent {__version__}")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8300, help="0: any free one (default: %(default)s)")
     parser.add_argument("--api-key", default="local-key", help='"" takes any key (default: %(default)s)')

@@ -26,6 +26,7 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from backend import __version__
 from backend.errors import ConfigError
 from backend.simulator.llm_script import (
     Answer,
@@ -356,6 +357,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m backend.simulator.llm", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"voice-agent {__version__}")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8400, help="0: any free one (default: %(default)s)")
     parser.add_argument("--script", type=Path, help="JSON of rules; without it, it says what it heard")
