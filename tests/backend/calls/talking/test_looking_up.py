@@ -1,27 +1,35 @@
-"""A node looks something up without a language model, at a real HTTP server, and says what it found."""
+"""A node looks something up without a language model, and says what it found.
+
+Its HTTP server is called in this process: a clock that leaps does not wait for sockets. What tools do with
+real ones is tested in `tests/backend/llm/test_tools.py`.
+"""
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 
 from backend.calls.ports import Toolbox
 from backend.core.agent import Agent
-from backend.llm.tools import HttpToolbox, make_http_client
+from backend.llm.tools import HttpToolbox
 from tests.backend.calls.carrier import house
 from tests.backend.calls.fakes import agent
 from tests.backend.calls.talks import BYE, node, to
-from tests.backend.llm.test_tools import answer, server
+
+URL = "http://crm.example"
 
 
-def desk(url: str, **changes: Any) -> Agent:
+def desk(url: str = URL, **changes: Any) -> Agent:
     tool = {
         "name": "find",
         "description": "Finds a time.",
-        "url": url + "/slots",
+        "url": f"{url}/slots",
         "method": "GET",
         "parameters": {
             "type": "object",
@@ -56,18 +64,26 @@ def desk(url: str, **changes: Any) -> Agent:
     ],
 )
 async def test_a_node_says_what_it_looked_up(status: int, slow: bool, words: list[str]) -> None:
-    async with server() as crm, make_http_client() as http:
-        found = answer(json.dumps({"slots": [{"time": "9:30"}]}).encode(), status=status)
-        crm.reply = lambda _: None if slow else found
+    asked: list[str] = []
+    crm = FastAPI()
+
+    @crm.get("/slots")
+    async def slots(request: Request) -> JSONResponse:
+        asked.append(request.url.query)
+        if slow:
+            await asyncio.Event().wait()
+        return JSONResponse({"slots": [{"time": "9:30"}]}, status)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(crm), timeout=None) as http:
 
         def toolbox(agent: Agent, variables: MutableMapping[str, str]) -> Toolbox:
             return HttpToolbox(agent.tools, variables=variables, secrets={}, http=http)
 
-        async with house(desk(crm.url, timeout_ms=1500), toolbox=toolbox) as h:
+        async with house(desk(timeout_ms=1500), toolbox=toolbox) as h:
             h.carrier.ring()
             await h.heard("Goodbye.")
             await h.calls_over()
-        assert crm.heads[0].startswith("GET /slots?day=Friday&people=2 HTTP/1.1")
+    assert asked == ["day=Friday&people=2"]
     turns = h.store.turns[h.store.only.id].values()
     assert [turn.text for turn in sorted(turns, key=lambda turn: turn.index)] == [*words, "Goodbye."]
     (use,) = h.store.tools[h.store.only.id].values()
