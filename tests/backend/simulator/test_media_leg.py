@@ -30,19 +30,36 @@ async def test_the_stream_opens_as_telnyx_opens_it(stand_in):
     assert begun.payload["stream_url"] == stand_in.media.url
 
 
+class Lateness:
+    """How late this machine runs what is due now, on the loop that everything here shares."""
+
+    def __init__(self) -> None:
+        self.worst_s = 0.0
+
+    async def watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + 0.01
+            await asyncio.sleep(0.01)
+            self.worst_s = max(self.worst_s, loop.time() - due_s)
+
+
 async def test_frames_are_20_ms_numbered_and_keep_to_the_clock(stand_in):
     _, stream = await stand_in.answered()
-    loop = asyncio.get_running_loop()
+    loop, lateness = asyncio.get_running_loop(), Lateness()
+    watching = asyncio.create_task(lateness.watch())
     await stream.until("media")
     began, before = loop.time(), len(stream.of("media"))
     await stream.until("media", count=76)
     took, frames = loop.time() - began, len(stream.of("media")) - before
+    watching.cancel()
     media = [frame["media"] for frame in stream.of("media")[:76]]
     assert [one["chunk"] for one in media] == [str(n) for n in range(1, 77)]
     assert [int(one["timestamp"]) for one in media] == [20 * n for n in range(1, 77)]
     assert {len(base64.b64decode(one["payload"])) for one in media} == {160}
     assert {one["track"] for one in media} == {"inbound"}
-    assert abs(took - frames * 0.02) < 0.75, "neither half nor double the pace, on a busy machine too"
+    # Frames that were late are caught up with: all that is left is how late the first and the last were.
+    assert abs(took - frames * 0.02) < 0.1 + 3 * lateness.worst_s
 
 
 async def test_pcma_is_announced_sent_and_recorded(stand_in):
