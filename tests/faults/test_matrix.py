@@ -224,7 +224,7 @@ async def test_every_word_is_heard_once(service: Service, ears: LocalTranscriber
     gaps = sorted(each.gap_ms for each in outcomes if each.fault.kind not in silent)
     waits = sorted(each.gap_ms for each in outcomes if each.fault.kind in silent)
     print(f"{service}: gaps {gaps}, waits {waits}")
-    # A recogniser finds the word at which a voice broke off, which takes the time it takes on this machine;
-    # a deadline that was waited for where something happened would be longer than that.
-    assert gaps[len(gaps) // 2] < FIRST_AUDIO_MS / 2
-    assert waits[len(waits) // 2] < 1.5 * FIRST_AUDIO_MS
+    # To wait for a deadline where something happened would take longer than either. The clock is exact: it
+    # stands still for what takes time on this machine alone, as finding the word at which a voice broke off.
+    assert gaps[-1] < FIRST_AUDIO_MS / 6
+    assert waits[-1] < FIRST_AUDIO_MS / 5
