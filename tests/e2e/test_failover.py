@@ -363,6 +363,29 @@ def longest_quiet_ms(evidence: Evidence, node: str) -> float:
     return float(np.diff(loud).max()) / 8
 
 
+@dataclass
+class Lateness:
+    """How long the backend takes at worst for what takes it no time, on this machine as busy as it is now."""
+
+    stack: Stack
+    worst_ms: float = 0.0
+
+    async def watch(self) -> None:
+        """Until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            asked_s = loop.time()
+            await self.stack.backend.get("/docs")
+            self.worst_ms = max(self.worst_ms, (loop.time() - asked_s) * 1000)
+            await asyncio.sleep(0.05)
+
+
+def reasons(evidence: Evidence, node: str) -> set[str | None]:
+    """Why routes were left in the middle of a node, as the API tells it."""
+    [turn] = [turn for turn in evidence.call["turns"] if turn["role"] == "agent" and turn["node_id"] == node]
+    return {part["reason"] for part in turn["spoken"]}
+
+
 def spoken(evidence: Evidence, node: str) -> list[tuple[str, str]]:
     """Which route spoke which words of a node, as the API tells it."""
     [turn] = [turn for turn in evidence.call["turns"] if turn["role"] == "agent" and turn["node_id"] == node]
@@ -382,6 +405,9 @@ async def test_a_sentence_survives_the_death_of_two_voices(world: World) -> None
                 {"wait_for": "about the winter"}, {"press": "1"}, {"wait_for": "goodbye"},
             )
         )  # fmt: skip
+        lateness = Lateness(world.stack)
+        watching = at_once.create_task(lateness.watch())
+        calling.add_done_callback(lambda _: watching.cancel())
         at_once.create_task(world.die_and_come_back())
     evidence = calling.result()
     assert all(wire.cut for wire in world.pods)
@@ -392,8 +418,10 @@ async def test_a_sentence_survives_the_death_of_two_voices(world: World) -> None
     heard = await world.heard(evidence)
     errors = word_errors(f"{story} {sequel} {farewell}", heard)
     assert errors.errors <= 2, f"a word at each of two joins: {errors.differences()}"
+    assert reasons(evidence, "story") <= {None, "closed", "unreachable"}, "no deadline was waited for"
     quiet_ms = longest_quiet_ms(evidence, "story")
-    assert quiet_ms < FIRST_AUDIO_MS + 900, "no deadline was waited for, beyond what the voices pause"
+    # The pauses of the voices themselves are shorter; what this machine adds is measured meanwhile.
+    assert quiet_ms < FIRST_AUDIO_MS / 2 + 3 * lateness.worst_ms, "nor was anything else"
     parts = spoken(evidence, "story")
     assert [route for route, _ in parts] == ["sesame_ws", "elevenlabs"]
     assert all(text for _, text in parts)
