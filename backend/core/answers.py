@@ -71,6 +71,18 @@ _NO_NAME = re.compile(
     r")\b.*)[\s?.!]*",
     re.IGNORECASE,
 )
+# Not heard, rather than answered: "Sorry?", "What was that?", "Could you say that again?".
+_ASKS_AGAIN = re.compile(
+    r"(?:(?:oh|um|uh|er|wait|well|no)[\s,.]+)*(?:"
+    r"sorry|pardon(?: me)?|excuse me|what|huh|come again|(?:i'm |i am )?sorry,? what(?: was that)?"
+    r"|(?:sorry,? )?what (?:was (?:that|the question|it)|did you (?:say|ask)|do you mean)"
+    r"|(?:sorry,? )?(?:(?:can|could|would) you (?:please )?|please )?(?:say|repeat)"
+    r"(?: that| it| the question)?(?: again| once more| one more time)?(?: for me)?"
+    r"|(?:sorry,? )?(?:i )?(?:did not|didn't|do not|don't|could not|couldn't) "
+    r"(?:hear|catch|understand|get)(?: you| that| it)?"
+    r")(?:[\s,.]+please)?[\s?.!]*",
+    re.IGNORECASE,
+)
 # Words beside a value that say nothing of their own: with only such, an answer is nothing but the answer.
 _BESIDE = frozenset(
     "its it is that thats my number phone date email address the a on of at and please thanks thank you i im "
@@ -88,7 +100,7 @@ def parse_answer(kind: AnswerType, said: str, today: date, options: Sequence[Opt
     """
     match kind:
         case "text":
-            return tidy(said) or None
+            return None if _ASKS_AGAIN.fullmatch(tidy(said)) else tidy(said) or None
         case "name":
             return _name(said)
         case "digits":
@@ -195,6 +207,9 @@ _SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
 def _number(said: str) -> str | None:
     plain = tidy(said).casefold()
     plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", plain)
+    plain = re.sub(r"\b\d{1,2}(?::\d\d)? ?(?:am|pm|o'clock)\b", " ", plain)  # an hour beside it
+    if _tells_several(words(plain)):
+        return None  # "Two adults and three kids.", "five or six"
     if found := re.search(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.]*\d)", plain):
         following = words(plain[found.end() :])[:1]
         scale = _SCALES.get(following[0], 1) if following else 1
@@ -204,6 +219,23 @@ def _number(said: str) -> str | None:
     fraction = "".join(word for word in words(decimals)[:4] if word.isdecimal())
     counted = _counted(words(whole))
     return f"{counted}.{fraction}" if counted is not None and fraction else counted
+
+
+_BETWEEN_PARTS = frozenset(("and", "point")) | _SCALES.keys()
+
+
+def _tells_several(heard: Sequence[str]) -> bool:
+    """Whether there are several numbers, none of them the one that is meant: "three, no, four" is four."""
+    numbers, inside = 0, False
+    for at, word in enumerate(heard):
+        if word.isdecimal():
+            if heard[at + 1 : at + 2] in (("th",), ("st",), ("nd",), ("rd",)):
+                continue
+            numbers += not inside
+            inside = True
+        elif not (inside and word in _BETWEEN_PARTS):
+            inside = False
+    return numbers > 1
 
 
 def _counted(heard: tuple[str, ...]) -> str | None:

@@ -96,9 +96,20 @@ def chosen(options: Sequence[Option], said: str) -> str | None:
         return called.value
     if heard[:1] in (("how",), ("why",)) or (heard[:1] == ("what",) and "about" not in heard):
         return None  # "How much is the van?" chooses nothing yet
+    if not _mentions(options, heard):
+        return _by_place(options, heard)
+    return _by_name(options, heard)
+
+
+def named(options: Sequence[Option], said: str) -> str | None:
+    """As `chosen`, but by name alone: for words that answer another question."""
+    return chosen(options, said) if _mentions(options, words(said)) else None
+
+
+def _by_name(options: Sequence[Option], heard: Sequence[str]) -> str | None:
     named = _named(options, heard)
     if not named:
-        return None if _mentions(options, heard) else _by_place(options, heard)
+        return None
     values = dict.fromkeys(option.value for _, _, option in named)
     last = named[-1]
     if len(values) == 1 or _slips(heard[named[-2][1] : last[0]]):

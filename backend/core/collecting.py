@@ -10,8 +10,9 @@ from backend.core.answers import is_bare, parse_answer
 from backend.core.call_flow import Collect, Transition
 from backend.core.conditions import caught, fitting_keys
 from backend.core.dictation import NOTHING
-from backend.core.forms import others_in
-from backend.core.gathering import more_of, takes_parts
+from backend.core.forms import given_along, put_right
+from backend.core.gathering import how_far, more_of, takes_parts
+from backend.core.matching import KeyMatch, spoken_keys, words
 from backend.core.read_back import MAX_READ_BACK, Pending, Reply, question_for, weigh_reply
 from backend.core.standing import Standing, node_of
 from backend.core.steps import Step
@@ -35,14 +36,35 @@ def take(here: Standing, way: Way, *, is_answer: bool = False) -> Step:
         if not is_answer and here.thinks and here.node.prompt and collects[0].type in ("text", "name"):
             found.pop(collects[0].name, None)
         here.found = {**here.found, **found}
-        return _settle(here, item, way.captured) or _go(here, item, way.captured)
-    return _go(here, item, way.captured)
+        return _settle(here, item, way.captured) or _go(here, item, way.captured, way.said)
+    return _go(here, item, way.captured, way.said)
 
 
-def _go(here: Standing, item: Transition, captured: Mapping[str, str]) -> Step:
+def _go(here: Standing, item: Transition, captured: Mapping[str, str], said: str) -> Step:
     for name, group in captured.items():
         here.keep(name, group)
-    return here.follow(item)
+    return _with_what_was_said(here, here.follow(item), said)
+
+
+def _with_what_was_said(here: Standing, entered: Step, said: str) -> Step:
+    """A node that collects several values is entered: those given on the way there are not asked for.
+
+    Where the language model opens the node, it is the one to find them.
+    """
+    node = here.node
+    if len(node.collect) < 2 or not node.listens or entered.ask is not None or here.ended:
+        return entered
+    here.found = given_along(node.collect, said, here.today, answers=None)
+    if not here.found:
+        return entered
+    first = node.collect[0]
+    opening = () if first.ask is None and first.name in here.found else here.render(node.say)
+    step = _settle(here, node.onward, {})
+    if step is None and node.onward is not None:
+        step = here.follow(node.onward)
+    if step is None:
+        return entered
+    return replace(step, say=(*opening, *step.say), actions=(*entered.actions, *step.actions))
 
 
 def _settle(here: Standing, item: Transition | None, captured: Mapping[str, str]) -> Step | None:
@@ -104,15 +126,22 @@ def is_plain(here: Standing, said: str) -> bool:
 
 def _values(here: Standing, item: Transition, said: str) -> dict[str, str]:
     """What the node collects and these words or keys hold, by name: what it asks for, and more."""
-    collects = here.node.collect
-    value = _value(here, collects[0], item, said)
-    found = {collects[0].name: value} if value else {}
-    return found | dict(others_in(node_of(here.agent, here.node.id), collects, said, here.today))
+    wanted, *others = here.node.collect
+    if changed := changes(here, said):
+        return dict(changed)
+    value = _value(here, wanted, item, said)
+    found = {wanted.name: value} if value else {}
+    return {**found, **given_along(others, said, here.today, answers=wanted)}
+
+
+def changes(here: Standing, said: str) -> Mapping[str, str]:
+    """What the caller gave at this node before, and puts right now."""
+    return put_right(node_of(here.agent, here.node.id), here.node.collect, said, here.today)
 
 
 def _value(here: Standing, collect: Collect, item: Transition, said: str) -> str | None:
     """What the node collects, in these words or keys; None: it is not there."""
-    if collect.type == "text" or (collect.type == "date" and here.today is None):
+    if collect.type == "date" and here.today is None:
         return said
     if collect.type == "choice" and item.when.digits:
         return None  # a key that is written to lead elsewhere chooses nothing
@@ -121,6 +150,7 @@ def _value(here: Standing, collect: Collect, item: Transition, said: str) -> str
     return parse_answer(collect.type, said, here.today or date.min, collect.options)
 
 
+_KEYS_SAID = {"1": "yes", "2": "no"}  # "one", where the keys 1 and 2 answer
 # --- reading back ------------------------------------------------------------------------------------
 
 
@@ -138,6 +168,8 @@ def read_back(here: Standing, pending: Pending, collect: Collect) -> Step:
 def heard_back(here: Standing, said: str, pending: Pending) -> Step:
     """The caller said this of the value that was read back."""
     node, collect = here.node, here.node.wanted
+    if how_far(node, pending.value) is not KeyMatch.FULL_SO_FAR or "press" in words(said):
+        said = _KEYS_SAID.get("".join(spoken_keys(said)), said)  # else it may go on: "five, five" … "one"
     whole = more_of(node, pending.value, said) if takes_parts(node, thinks=False) else None
     for item in here.agent.call_flow.transitions:
         if whole is not None and item.when.digits:
@@ -167,6 +199,6 @@ def _confirmed(here: Standing, pending: Pending, collect: Collect, said: str) ->
         if (step := _settle(here, pending.onward, pending.captured)) is not None:
             return step
     if pending.onward is not None:
-        return _go(here, pending.onward, pending.captured)
+        return _go(here, pending.onward, pending.captured, "")
     here.want(())
     return here.asking(said) or here.reprompt()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from backend.core.collecting import Way, otherwise, take
+from backend.core.collecting import Way, changes, otherwise, take
 from backend.core.conditions import caught
 from backend.core.dictation import Parts, add
 from backend.core.gathering import COMPLETE, how_far, takes_parts, waiting
@@ -29,6 +29,8 @@ def given_with(here: Standing, said: str) -> Given | None:
     node, collect = here.node, here.node.wanted
     if not takes_parts(node, thinks=here.thinks) or collect is None:
         return None
+    if not here.parts.text and changes(here, said):
+        return None  # "No, make it four." is no beginning of a telephone number
     added = add(collect.type, here.parts, said, lambda text: how_far(node, text))
     if added is None or added[1] is KeyMatch.NO:
         return None

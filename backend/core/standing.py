@@ -51,6 +51,8 @@ class Standing:
     parts: Parts = NOTHING
     found: Mapping[str, str] = field(default_factory=dict)
     """What the node collects and the caller gave already, as far as it is not kept yet."""
+    asked: str = ""
+    """The name of the value whose question was put last, of those the node collects."""
 
     @classmethod
     def at_start(
@@ -81,6 +83,7 @@ class Standing:
     def enter(self, node: Node, first: tuple[str, ...] = ()) -> Step:
         """Be at the node. `first`: what is said before its own words."""
         self.node, self.found = node, {}
+        self.asked = node.wanted.name if node.wanted else ""
         self._begin_anew()
         if say := self.render(node.opening):
             self.question = last_question(say[-1])
@@ -123,6 +126,10 @@ class Standing:
         self.want(missing)
         if ask := self._ask(None) if self.node.prompt else None:
             return Step(self.node.id, (), (), self.listen(), False, ask)
+        wanted, is_new = missing[0], missing[0].name != self.asked
+        self.asked = wanted.name
+        if is_new and wanted.ask:
+            return self.again(self.render((wanted.ask,)))
         return self.again((self.question,)) if self.question else self.reprompt()
 
     def unanswered(self) -> Step:

@@ -53,6 +53,14 @@ def test_keys_answer_too() -> None:
     assert step is not None and call.variables["who"] == "no"
 
 
+@pytest.mark.parametrize(("said", "node"), [("One.", "bye"), ("Press one, please.", "bye"), ("two", "get")])
+def test_a_key_that_is_said_answers_too(said: str, node: str) -> None:
+    call, _ = started(collecting("phone"))
+    call.heard("212 555 0142")
+    assert call.heard(said).node_id == node
+    assert call.variables["who"] == ("2125550142" if node == "bye" else "friend")
+
+
 def test_what_is_none_of_its_kind_is_asked_again() -> None:
     call, _ = started(collecting("email", confirm=False))
     assert call.heard("I have none").node_id == "get"

@@ -20,6 +20,7 @@ CAR = {
 }
 DAY = {"name": "day", "type": "date", "ask": "On which day?"}
 PHONE = {"name": "phone", "type": "phone", "ask": "Your telephone number?"}
+PROMPT = {"prompt": "Take the order."}
 PICKUP = {"name": "pickup", "ask": "Where shall we pick you up?"}
 
 
@@ -228,9 +229,110 @@ def test_the_next_question_is_told_beforehand() -> None:
     assert "Gladly. Which car would you like?" in flow(form(CAR, DAY), thinks=False).likely_texts()
 
 
-# --- with a model ----------------------------------------------------------------------------------------
+def test_a_question_of_several_sentences_is_said_whole() -> None:
+    day = DAY | {"ask": "Please tell me the day. Any day will do."}
+    call, _ = ordered(CAR, day, PHONE | {"ask": "Your number? Say it, or use the keypad."})
+    assert call.heard("A van").text == "Please tell me the day. Any day will do."
+    assert call.heard("Tomorrow").text == "Your number? Say it, or use the keypad."
 
-PROMPT = {"prompt": "Take the order."}
+
+@pytest.mark.parametrize("said", ["The second one", "the first", "The third one, please."])
+def test_a_place_among_options_is_no_day(said: str) -> None:
+    call, _ = ordered(CAR, DAY)
+    assert call.heard(said).say == ("On which day?",)
+    assert "day" not in call.variables
+
+
+def test_a_day_of_the_month_is_no_option() -> None:
+    call, _ = ordered(DAY, CAR)
+    assert call.heard("On the second").say == ("Which car would you like?",)
+    assert "car" not in call.variables
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Sorry?",
+        "What was that?",
+        "Can you repeat that, please?",
+        "Say again",
+        "I didn't catch that",
+        "Pardon me?",
+    ],
+)
+def test_who_did_not_hear_is_asked_again(said: str) -> None:
+    call, _ = ordered(PICKUP, CAR)
+    assert call.heard(said).say[-1] == "Where shall we pick you up?"
+    assert "pickup" not in call.variables
+
+
+def test_words_that_put_another_value_right_are_no_answer() -> None:
+    call, _ = ordered(CAR, DAY, PICKUP)
+    call.heard("A van")
+    call.heard("Tomorrow")
+    assert call.heard("No, a sedan").say == ("Where shall we pick you up?",)
+    assert call.heard("Wait, for Saturday, please").say == ("Where shall we pick you up?",)
+    assert call.heard("12 Willow Street").node_id == "bye"
+    kept = [call.variables[name] for name in ("car", "day", "pickup")]
+    assert kept == ["sedan", "2026-11-28", "12 Willow Street"]
+
+
+PEOPLE = {"name": "people", "type": "number", "ask": "How many are you?"}
+
+
+def test_a_number_is_put_right_and_no_part_of_the_next() -> None:
+    call, _ = ordered(PEOPLE, PHONE)
+    call.heard("Three")
+    assert call.heard("No, make it four").say == ("Your telephone number?",)
+    assert call.heard("212 555 0142").node_id == "bye"
+    assert (call.variables["people"], call.variables["phone"]) == ("4", "2125550142")
+
+
+def test_a_text_is_put_right_and_its_figures_are_no_answer() -> None:
+    call, _ = ordered(PICKUP, PEOPLE)
+    call.heard("40 Elm Street")
+    assert call.heard("No, 41 Elm Street").say == ("How many are you?",)
+    assert call.heard("No, wait, three").node_id == "bye"
+    assert (call.variables["pickup"], call.variables["people"]) == ("41 Elm Street", "3")
+
+
+def test_a_number_that_begins_with_a_no_is_a_number() -> None:
+    call, _ = ordered(PEOPLE, PHONE)
+    call.heard("Three")
+    assert call.heard("No, it's 212 555 0142").node_id == "bye"
+    assert (call.variables["people"], call.variables["phone"]) == ("3", "2125550142")
+
+
+def test_what_leads_to_the_node_is_not_asked_for_again() -> None:
+    start = {"id": "start", "say": "Hello?", "transitions": [to("get", keywords=["taxi", "car", "van"])]}
+    call, _ = started(start, form(PICKUP, CAR, DAY), thinks=False)
+    step = call.heard("I need a van for tomorrow")
+    assert (step.node_id, step.say) == ("get", ("Gladly.", "Where shall we pick you up?"))
+    assert call.heard("At home").node_id == "bye"
+    assert (call.variables["car"], call.variables["day"]) == ("van", "2026-11-22")
+
+
+def test_all_of_it_said_on_the_way_leads_through() -> None:
+    start = {"id": "start", "say": "Hello?", "transitions": [to("get", keywords=["taxi", "van"])]}
+    call, _ = started(start, form(CAR, DAY), thinks=False)
+    step = call.heard("I need a van for tomorrow")
+    assert step.node_id == "bye" and step.say == ("Gladly.", "Goodbye, friend.")
+    with_confirm = form(CAR, DAY | {"confirm": True})
+    call, _ = started(start, with_confirm, thinks=False)
+    assert call.heard("A van for tomorrow").say == (
+        "Gladly.",
+        "I have Sunday, November 22, 2026. Is that right?",
+    )
+
+
+def test_a_model_finds_what_was_said_on_the_way_itself() -> None:
+    start = {"id": "start", "say": "Hello?", "transitions": [to("get", keywords=["van"])]}
+    call, _ = started(start, form(CAR, DAY, **PROMPT))
+    step = call.heard("A van for tomorrow")
+    assert step.ask is not None and step.ask.missing == ("car", "day")
+
+
+# --- with a model ----------------------------------------------------------------------------------------
 
 
 def test_the_model_is_told_all_and_asked_in_order() -> None:
