@@ -14,14 +14,17 @@ from backend import shipped
 from backend.errors import ConfigError
 from backend.extras import install_command, is_installed
 
-# The agents of each template; `blank` is a small one to make one's own.
+# The agents of each template; `blank` is a small one to make one's own, `taxi` one with tools and a model.
 TEMPLATES = {
     "clinic": ("front-desk", "reminder"),
     "front-desk": ("front-desk",),
     "reminder": ("reminder",),
     "blank": ("my-agent",),
+    "taxi": ("taxi",),
 }
-_BLANK = Path(__file__).parent / "blank"
+_FOLDERS = Path(__file__).parent / "templates"
+"""A template that has a folder here is all that is in it; the others are samples that `serve` has, too."""
+_BEFORE = {"taxi": ("python dispatch.py &", "the office that it books with")}
 _VARIABLES = {"reminder": " --var name=Maria --var appointment_day=Tuesday --var appointment_time=ten"}
 _PRIVATE, _PLAIN = 0o600, 0o644
 
@@ -53,11 +56,13 @@ def plan(folder: Path, template: str) -> Iterator[Planned]:
     agents, suites = shipped.agents_folder(), shipped.suites_folder()
     yield Planned(agents / "agent.schema.json", folder / "agents" / "agent.schema.json")
     yield Planned(suites / "suite.schema.json", folder / "evals" / "suite.schema.json")
-    for name in TEMPLATES[template]:
-        file = f"{name}.json"
-        is_blank = template == "blank"
-        yield Planned(_BLANK / "agent.json" if is_blank else agents / file, folder / "agents" / file)
-        yield Planned(_BLANK / "suite.json" if is_blank else suites / file, folder / "evals" / file)
+    if (own := _FOLDERS / template).is_dir():
+        files = (path for path in sorted(own.rglob("*")) if path.is_file() and path.suffix != ".pyc")
+        yield from (Planned(path, folder / path.relative_to(own)) for path in files)
+    else:
+        for file in (f"{name}.json" for name in TEMPLATES[template]):
+            yield Planned(agents / file, folder / "agents" / file)
+            yield Planned(suites / file, folder / "evals" / file)
     yield Planned(shipped.env_example(), folder / ".env", _PRIVATE)  # keys will stand in it
 
 
@@ -90,6 +95,8 @@ def next_steps(folder: Path, template: str) -> str:
         ("voice-agent demo", "a whole spoken call on this machine"),
         ("voice-agent serve", "answer real calls: fill in .env first"),
     ]
+    if template in _BEFORE:
+        steps.insert(0, _BEFORE[template])
     if folder != Path():
         steps.insert(0, (f"cd {shlex.quote(str(folder))}", ""))
     if not is_installed("local"):

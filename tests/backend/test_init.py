@@ -28,12 +28,16 @@ def test_what_it_writes_is_sound_and_its_suites_pass(
     result = run("init", "--template", template)
     assert result.exit_code == 0
     names = {f"{folder}/{name}.json" for folder in ("agents", "evals") for name in TEMPLATES[template]}
+    if template == "taxi":
+        names |= {"dispatch.py", "replies.json", "evals-model/taxi.json"}
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert found == names | {".env", "agents/agent.schema.json", "evals/suite.schema.json"}
     assert all(f"✓ wrote {name}" in result.output for name in found)
     checked = run("agents", "check")
     assert checked.exit_code == 0 and checked.output.count("✓") == len(TEMPLATES[template])
-    assert run("eval", "-k", "confirms", "-k", "books", "-k", "leaves-a-message").exit_code == 0
+    assert (
+        run("eval", "-k", "confirms", "-k", "books", "-k", "leaves-a-message", "-k", "human").exit_code == 0
+    )
 
 
 def test_env_is_the_example_and_for_its_owner_alone(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def listed(block: Block, table: Mapping[str, object]) -> str | None:
     return next((name for name in table if block.key.startswith(name)), None)
 
 
-RUN = [block for block in SHELL if not listed(block, NOT_RUN) and not listed(block, SERVES)]
+TAXI = [block for block in SHELL if block.page == "docs/tutorial/taxi-order.md"]
+RUN = [block for block in SHELL if not (listed(block, NOT_RUN) or listed(block, SERVES) or block in TAXI)]
 SERVED = [block for block in SHELL if listed(block, SERVES)]
 
 
@@ -258,6 +259,17 @@ def test_it_serves_as_written(world: World, block: Block) -> None:
     with serving(
         world, block.text, ports, PORT=str(ports.get(8080, ports.get(8000, 0))), ENGINE="preview"
     ) as output:
+        assert "Traceback" not in output.read_text()
+
+
+def test_the_taxi_tutorial_runs_as_written(local: Installation, tmp_path: Path) -> None:
+    world = World(local, tmp_path, {written: free_port() for written in (8400, 8500)})
+    moves_the_office = f"sed -i s/.8500/:{world.ports[8500]}/ agents/taxi.json\n"
+    assert len(TAXI) == 3
+    for block in TAXI:
+        text = re.sub(r"(?<=--template taxi\n)", moves_the_office, block.text)
+        with shell_of(world, text, world.ports) as (shell, output):
+            assert shell.wait() == 0, output.read_text()
         assert "Traceback" not in output.read_text()
 
 
