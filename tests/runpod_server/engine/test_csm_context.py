@@ -132,7 +132,7 @@ async def test_a_long_conversation_drops_its_oldest_turns_and_goes_on(source: Cs
     async with ready(streaming(source, slots=1)) as engine:
         for turn in range(12):
             assert await engine.hear(HeardTurn("call", f"Turn number {turn}.", 9, CALLER)) is True
-            sound, _ = await spoken(engine, asked(f"Hello number {turn}.", context_id="call"))
+            sound, _ = await spoken(engine, asked(f"Hello number {turn}.", seed=turn, context_id="call"))
             assert len(sound)
         kept, _ = engine.worker._conversations.turns("call", time.monotonic())
         assert 0 < len(kept) < 12
@@ -213,13 +213,13 @@ async def test_a_voice_deleted_between_asking_and_reading_is_a_failure_of_that_r
     source: CsmSource, voices: VoiceStore
 ) -> None:
     async with ready(streaming(source, slots=1, store=voices)) as engine:
-        first = engine.open(asked("Hello.", speaker_id=3))
+        first = engine.open(asked("Hello.", speaker_id=3, seed=1))
         waiting = engine.open(asked("Hello.", speaker_id=3))
         voices.delete("mara")
         first.cancel()
         with pytest.raises(GenerationFailed, match="'mara' cannot be read"):
             await anext(waiting)
-        assert len((await spoken(engine, asked("Hello.", speaker_id=3)))[0])
+        assert len((await spoken(engine, asked("Hello.", speaker_id=3, seed=1)))[0])
 
 
 async def test_turns_are_bounded_and_answered_whatever_happens(source: CsmSource) -> None:
