@@ -119,6 +119,7 @@ class Ledger:
             estimated_usd=estimated_usd,
             error=self.error,
             variables=dict(variables),
+            nodes=self.turns.nodes,
         )
 
     def _agent_spoke(self, turn: TurnRecord) -> None:

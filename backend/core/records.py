@@ -129,6 +129,7 @@ class CallRecord:
     estimated_usd: float | None = None
     billed_usd: float | None = None
     billed_parts: Mapping[str, float] | None = None
+    nodes: tuple[str, ...] = ()  # of the call flow, in the order in which they were entered
     turns: tuple[TurnRecord, ...] = ()
     tools: tuple[ToolUse, ...] = ()
     recordings: tuple[CallRecording, ...] = ()

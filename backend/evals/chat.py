@@ -145,7 +145,9 @@ class _Chat:
         """Time stands still while the next line is typed."""
         async with AsyncExitStack() as stack:
             parts = partial(written_parts, mind=await self._mind(stack), character=_TYPED_CHARACTER)
-            call = written_call(self._agent, _listener(), make_parts=parts, on_turn=self.view.turn)
+            call = written_call(
+                self._agent, _listener(), make_parts=parts, on_turn=self.view.turn, on_node=self.view.entered
+            )
             await stack.enter_async_context(call)
             await self._begin(call)
             while not await self._quiet(call):
@@ -190,8 +192,9 @@ class _Chat:
                 Surroundings, voice=WrittenAnnouncer(), ears=_NoEars(), make_activity=WrittenActivity
             )
             call = MemoryCall(
-                self._agent, _listener(), partial(self._parts, routes, mind), around, on_turn=self.view.turn
-            )
+                self._agent, _listener(), partial(self._parts, routes, mind), around,
+                on_turn=self.view.turn, on_node=self.view.entered,
+            )  # fmt: skip
             card, problem = SoundCard.open(RATE_HZ)
             if card is None:
                 self.view.told(f"You read what is said: {problem}")

@@ -17,17 +17,17 @@ class ChatView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._node = ""
         self.voiced = True
         """Whether a voice speaks, whose name and speed are worth telling."""
+
+    def entered(self, node_id: str) -> None:
+        """The call is at another node, whether or not that says something."""
+        self._console.print(f"       [green]→ {escape(node_id)}[/]")
 
     def turn(self, turn: TurnRecord) -> None:
         """A turn is over: the agent's is shown, the caller's only where it was understood otherwise."""
         if turn.role == "caller":
             return
-        if turn.node_id and turn.node_id != self._node:
-            self._node = turn.node_id
-            self._console.print(f"       [green]→ {escape(turn.node_id)}[/]")
         words = escape(turn.heard_text) or "[dim](nothing was heard)[/]"
         cut = " [red]— interrupted[/]" if turn.interrupted else ""
         self._console.print(f"[bold blue]agent[/]  {words}{cut}", soft_wrap=True)

@@ -49,17 +49,26 @@ _MAX_FRAMES = 10_000
 
 
 class MemoryStore:
-    """Calls and turns of this process. `on_turn` is told of each turn as it is kept."""
+    """Calls and turns of this process. `on_turn` is told of each turn as it is kept, `on_node` of each node
+    as it is entered."""
 
-    def __init__(self, on_turn: Callable[[TurnRecord], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_turn: Callable[[TurnRecord], None] | None = None,
+        on_node: Callable[[str], None] | None = None,
+    ) -> None:
         self._calls: dict[str, CallRecord] = {}
-        self._on_turn = on_turn
+        self._on_turn, self._on_node = on_turn, on_node
 
     async def create(self, call: CallRecord) -> CallRecord:
         return self._calls.setdefault(call.id, call)
 
     async def update(self, call_id: str, **changes: object) -> CallRecord:
-        self._calls[call_id] = replace(self._calls[call_id], **changes)  # type: ignore[arg-type]
+        before = self._calls[call_id]
+        self._calls[call_id] = replace(before, **changes)  # type: ignore[arg-type]
+        if self._on_node is not None:
+            for node_id in self._calls[call_id].nodes[len(before.nodes) :]:
+                self._on_node(node_id)
         return self._calls[call_id]
 
     async def add_turn(self, call_id: str, turn: TurnRecord) -> None:
@@ -294,11 +303,12 @@ class MemoryCall:
         around: Callable[..., Surroundings],
         *,
         on_turn: Callable[[TurnRecord], None] | None = None,
+        on_node: Callable[[str], None] | None = None,
     ) -> None:
         """`make_parts` gives the backend's parts, around the carrier and the store it is handed; `around`
         the carrier's surroundings, given its webhooks, events and streams."""
         self.agent, self._plan = agent, plan
-        self.store = MemoryStore(on_turn)
+        self.store = MemoryStore(on_turn, on_node)
         self.events = EventLog()
         self._sim: SimCall | None = None
         carrier = MemoryCarrier(self._place, lambda _: self.sim)

@@ -84,13 +84,18 @@ def written_parts(
 
 
 def written_call(
-    agent: Agent, plan: Plan, *, make_parts: MakeParts, on_turn: Callable[[TurnRecord], None] | None = None
+    agent: Agent,
+    plan: Plan,
+    *,
+    make_parts: MakeParts,
+    on_turn: Callable[[TurnRecord], None] | None = None,
+    on_node: Callable[[str], None] | None = None,
 ) -> MemoryCall:
     """A call whose other party writes what it says and reads what it hears."""
     around = partial(
         Surroundings, voice=WrittenAnnouncer(), ears=WrittenEars(), make_activity=WrittenActivity
     )
-    return MemoryCall(agent, plan, make_parts, around, on_turn=on_turn)
+    return MemoryCall(agent, plan, make_parts, around, on_turn=on_turn, on_node=on_node)
 
 
 def run_text(

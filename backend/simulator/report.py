@@ -169,7 +169,7 @@ def build_report(line: Mapping[str, Any], call: Mapping[str, Any], expected: Exp
         " ".join(span.text for span in spans if span.role == "agent"),
     )
     ended_by, ending = _ending(events)
-    nodes = _visited(agent_turns)
+    nodes = tuple(map(str, call.get("nodes") or _visited(agent_turns)))
     verdicts = (
         _judge_words(words),
         _judge_gaps(gaps_ms),

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from backend.core.records import CallRecord, CallRecording, SpokenBy, ToolUse, TurnRecord, TurnTimings
 
 # Raise it with every change of a table, and say in UPGRADES how an older database becomes one of it.
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 # Version → the commands that make a database of it one of the next version, in SQLite and PostgreSQL alike.
 # Tables that are new are made before, as in a new database.
@@ -52,6 +52,7 @@ UPGRADES: Mapping[int, tuple[str, ...]] = {
         "ALTER TABLE calls ADD COLUMN billed_parts JSON",
     ),
     6: (),  # SQLite holds a column to no length
+    7: ("ALTER TABLE calls ADD COLUMN nodes JSON",),
 }
 # Likewise, what only PostgreSQL needs.
 POSTGRESQL_UPGRADES: Mapping[int, tuple[str, ...]] = {
@@ -128,6 +129,7 @@ calls = Table(
     Column("estimated_usd", Float),
     Column("billed_usd", Float),
     Column("billed_parts", JSON),
+    Column("nodes", JSON),  # null in rows of version 7
     Index("calls_by_time", "created_at", "id"),
     Index("calls_by_agent", "agent_id", "created_at"),
     Index("calls_by_state", "state", "created_at"),
@@ -210,7 +212,8 @@ def recording_row(call_id: str, recording: CallRecording) -> dict[str, Any]:
 
 def call_record(row: RowMapping, **lists: Any) -> CallRecord:
     """The call a row of `calls` holds; `lists`: its turns, tools and recordings."""
-    return CallRecord(**{column.name: row[column] for column in calls.columns}, **lists)
+    values = {column.name: row[column] for column in calls.columns}
+    return CallRecord(**{**values, "nodes": tuple(values["nodes"] or ())}, **lists)
 
 
 def tool_use(row: RowMapping) -> ToolUse:

@@ -122,6 +122,9 @@ class CallSummary(BaseModel):
 class CallView(CallSummary):
     """One call with what was said and done in it."""
 
+    nodes: list[str] = Field(
+        description="The nodes of the call flow in the order they were entered in, silent ones included."
+    )
     turns: list[TurnView]
     tools: list[ToolView] = Field(description="The tools used, in order.")
     recordings: list[RecordingView]
@@ -148,7 +151,14 @@ def view(call: CallRecord) -> CallView:
     tools = [dataclasses.asdict(tool) for tool in call.tools]
     recordings = [dataclasses.asdict(recording) for recording in call.recordings]
     return CallView.model_validate(
-        {**_values(call), "turns": turns, "tools": tools, "recordings": recordings, "routes": list(routes)}
+        {
+            **_values(call),
+            "nodes": list(call.nodes),
+            "turns": turns,
+            "tools": tools,
+            "recordings": recordings,
+            "routes": list(routes),
+        }
     )
 
 
@@ -161,7 +171,7 @@ def turn_view(turn: TurnRecord) -> TurnView:
     return TurnView.model_validate({**dataclasses.asdict(turn), "response_ms": response_ms})
 
 
-_APART = ("turns", "tools", "recordings", "call_leg_id", "variables", *CostView.model_fields)
+_APART = ("nodes", "turns", "tools", "recordings", "call_leg_id", "variables", *CostView.model_fields)
 
 
 def _values(call: CallRecord) -> dict[str, object]:

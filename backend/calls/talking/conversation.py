@@ -61,6 +61,7 @@ class Conversation:
         self._clock, self._thinker = clock, thinker
         self._inbox = Inbox(clock, flow.asks_for_key)
         history = thinker.history if thinker is not None else None
+        self._recorder = recorder
         self._account = Account(recorder, history, clock, node_id=lambda: flow.node_id)
         self._undo = Undo(flow, lambda: speaker.last)
         self._delivery = Delivery(flow, speaker, self._inbox, self._account, self._undo)
@@ -92,6 +93,7 @@ class Conversation:
         step = self._flow.start()
         try:
             while True:
+                self._recorder.visit(step.node_id)
                 unsaid = await self._speak(step)
                 if unsaid is not None:
                     step = unsaid

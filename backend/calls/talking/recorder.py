@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from backend.calls.ports import Store
 from backend.core.records import CallRecording, ToolUse, TurnRecord
@@ -12,14 +13,24 @@ from backend.errors import StorageError
 
 log = logging.getLogger(__name__)
 
-_Item = TurnRecord | ToolUse | CallRecording
+
+@dataclass(frozen=True, slots=True)
+class _Visited:
+    nodes: tuple[str, ...]
+
+    @property
+    def index(self) -> int:
+        return len(self.nodes) - 1
+
+
+_Item = TurnRecord | ToolUse | CallRecording | _Visited
 _MAX_WAITING = 1_000
 _TRIES = 18  # half a minute: a database that is started anew is back by then
 _LONGEST_WAIT_S = 2.0
 
 
 class TurnRecorder:
-    """One call's turns, uses of tools and recordings on their way to the store, in order.
+    """One call's turns, nodes, uses of tools and recordings on their way to the store, in order.
 
     At most 1,000 wait; beyond that the newest is dropped and the log says so, text and all.
     """
@@ -32,6 +43,14 @@ class TurnRecorder:
         self._queue: asyncio.Queue[_Item] = asyncio.Queue(_MAX_WAITING)
         self.count = 0
         self.tools = 0
+        self.nodes: tuple[str, ...] = ()
+        """The nodes entered so far."""
+
+    def visit(self, node_id: str) -> None:
+        """The call is at this node; returns at once. Kept when it was not there before."""
+        if node_id not in self.nodes[-1:]:
+            self.nodes += (node_id,)
+            self._put(_Visited(self.nodes))
 
     def add(self, turn: TurnRecord) -> None:
         """Keep a turn; returns at once."""
@@ -81,8 +100,12 @@ class TurnRecorder:
                         await self._store.add_tool(self._call_id, item)
                     case CallRecording():
                         await self._store.keep_recording(self._call_id, item)
+                    case _Visited():
+                        await self._store.update(self._call_id, nodes=item.nodes)
                 return
             except StorageError as error:
+                if isinstance(item, _Visited):
+                    return  # the next one tells of this node, too, and so does the call's end
                 kind = type(item).__name__
                 log.warning("call %s: %s %d not stored yet: %s", self._call_id, kind, item.index, error)
                 await asyncio.sleep(min(0.1 * 2**attempt, _LONGEST_WAIT_S))

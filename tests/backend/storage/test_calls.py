@@ -429,7 +429,7 @@ async def test_tables_of_a_later_version_are_left_alone(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("UPDATE schema_version SET version = 99")
         other.commit()
-    with pytest.raises(StorageError, match="has tables of version 99; this program knows version 7"):
+    with pytest.raises(StorageError, match="has tables of version 99; this program knows version 8"):
         await CallStore.open(f"sqlite:///{path}")
 
 
@@ -486,8 +486,9 @@ async def test_tables_of_version_1_are_brought_up_to_date(url: str) -> None:
     await stores[0].add_turn("call-1", make_turn(1))
     await stores[0].add_tool("call-1", make_tool())
     await stores[0].keep_recording("call-1", CallRecording("started", NOON))
-    await stores[0].update("call-1", call_leg_id="leg-1")
+    await stores[0].update("call-1", call_leg_id="leg-1", nodes=("greeting", "bye"))
     assert await stores[1].get("call-1") == make_call(
+        nodes=("greeting", "bye"),
         turns=(before, make_turn(1)),
         tools=(make_tool(),),
         recordings=(CallRecording("started", NOON),),
