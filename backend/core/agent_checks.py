@@ -14,6 +14,7 @@ from backend.core.agent import Agent
 from backend.core.call_flow import Collect, LookupAction, Node, TransferAction, Transition
 from backend.core.matching import words
 from backend.core.templates import BUILTIN_VARIABLES, variable_names
+from backend.core.tool_values import plain_path
 
 OWN_TOOLS = frozenset(("go_to", "fill"))
 """What the language model leads a call on by, and gives what a node collects: see `backend.core.brain`."""
@@ -326,6 +327,10 @@ def find_warnings(agent: Agent) -> Iterator[Problem]:
         for keyword in item.when.keywords or ():
             if not words(keyword):
                 yield f"{field}.when.keywords", f"{keyword!r} holds no word, and is never heard"
+    for at, tool in enumerate(agent.tools):
+        for name, path in tool.set.items():
+            if path.startswith("$") or "[" in path:
+                yield f"tools[{at}].set.{name}", _PATH.format(path, plain_path(path))
     start = agent.node(agent.call_flow.start)
     if start and start.listens and not (agent.greeting or start.say or start.prompt):
         yield "greeting", "is missing, and the start node says nothing: the caller hears silence"
@@ -335,6 +340,10 @@ def find_warnings(agent: Agent) -> Iterator[Problem]:
     if not any(node.ends_call for node in agent.call_flow.nodes if node.id in reached):
         yield "call_flow", "no node ends the call: only the caller or a limit can"
 
+
+_PATH = (
+    "a path is names and positions with dots between them, without $ and brackets: instead of {!r} write {!r}"
+)
 
 # --- walking an agent --------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any
 MAX_VALUE = 1000
 """Characters of a tool's answer kept in a variable; of a longer value, the beginning is."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_BRACKET = re.compile(r"""\[\s*['"]?([^\]'"]*?)['"]?\s*\]""")
 _MISSING = object()
 
 
@@ -25,6 +26,33 @@ def values_at(paths: Mapping[str, str], answer: str) -> dict[str, str]:
         return {}
     found = ((name, _text(_at(whole, path))) for name, path in paths.items())
     return {name: value for name, value in found if value is not None}
+
+
+def unfound_at(paths: Mapping[str, str], answer: str) -> dict[str, str]:
+    """Variables whose path leads to nothing that can be kept, and why; never what the answer holds.
+
+    A null is an answer, too: nothing is wrong with its path.
+    """
+    try:
+        whole = json.loads(answer)
+    except (ValueError, RecursionError):
+        return dict.fromkeys(paths, "cannot be looked for, since the answer is no JSON")
+    reasons = ((name, _unfound(_at(whole, path))) for name, path in paths.items())
+    return {name: reason for name, reason in reasons if reason}
+
+
+def _unfound(value: Any) -> str:
+    if value is _MISSING:
+        return "finds nothing in the answer"
+    if isinstance(value, list | dict):
+        kind = "a list" if isinstance(value, list) else "an object"
+        return f"finds {kind} in the answer: go on to one value in it"
+    return ""
+
+
+def plain_path(path: str) -> str:
+    """A path as `set` reads it, of one in JSONPath: `$.slots[0].time` → `slots.0.time`."""
+    return _BRACKET.sub(r".\1", path.removeprefix("$")).strip(".")
 
 
 def _at(value: Any, path: str) -> Any:

@@ -254,7 +254,8 @@ class _Chat:
         thinking = Thinking(self._settings, self._secrets, LlmBoard(loop_clock))
         for sentence in foretold(self._agent, self._settings, self._secrets):
             self.view.warned(sentence)
-        return thinking_mind(thinking, stack, self.view.tool, self._settings.timezone)
+        view = self.view
+        return thinking_mind(thinking, stack, view.tool, self._settings.timezone, view.tool_begins)
 
     async def _begin(self, call: MemoryCall) -> None:
         self.view.told(

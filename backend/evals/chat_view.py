@@ -17,6 +17,8 @@ class ChatView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._tools_at_work = 0
+        self._held: list[str] = []  # warnings that belong beneath the line of a tool at work
         self.voiced = True
         """Whether a voice speaks, whose name and speed are worth telling."""
 
@@ -34,12 +36,19 @@ class ChatView:
         if about := _about(turn, voiced=self.voiced):
             self._console.print(f"       [dim]{escape(about)}[/]")
 
+    def tool_begins(self) -> None:
+        """A tool is at work: what is warned of until it is done is shown beneath its line."""
+        self._tools_at_work += 1
+
     def tool(self, use: ToolUse) -> None:
         """A tool was called."""
+        self._tools_at_work -= 1
         style = "red" if use.failed else "magenta"
         self._console.print(
             f"       [{style}]{escape(use.line)}[/] [dim]{use.took_ms:.0f} ms[/]", soft_wrap=True
         )
+        while self._held and not self._tools_at_work:
+            self._warn(self._held.pop(0))
 
     def line(self, kind: str, data: Mapping[str, Any]) -> None:
         """Something happened on the line."""
@@ -55,6 +64,12 @@ class ChatView:
 
     def warned(self, text: str) -> None:
         """The agent goes without something, or a person should know."""
+        if self._tools_at_work:
+            self._held.append(text)
+        else:
+            self._warn(text)
+
+    def _warn(self, text: str) -> None:
         self._console.print(f"[yellow]![/] {escape(text)}", soft_wrap=True)
 
     def ended(self, call: CallRecord, given: frozenset[str]) -> None:

@@ -24,14 +24,19 @@ _NOBODY = "no language model can play the caller"
 
 
 def thinking_mind(
-    thinking: Thinking, stack: AsyncExitStack, told: Callable[[ToolUse], None], timezone: str | None
+    thinking: Thinking,
+    stack: AsyncExitStack,
+    told: Callable[[ToolUse], None],
+    timezone: str | None,
+    begins: Callable[[], None] = lambda: None,
 ) -> Mind:
-    """What the agents of one call think by; `stack` closes it. `timezone`: of agents that name none."""
+    """What the agents of one call think by; `stack` closes it. `timezone`: of agents that name none.
+    `begins` is told before each use of a tool, `told` after it."""
     stack.push_async_callback(thinking.aclose)
 
     def toolbox(agent: Agent, variables: MutableMapping[str, str]) -> Toolbox | None:
         tools = thinking.toolbox(agent, variables)
-        return None if tools is None else WatchedToolbox(tools, told)
+        return None if tools is None else WatchedToolbox(tools, told, begins)
 
     def model(agent: Agent) -> WaitedModel | None:
         found = thinking.language_model(agent)

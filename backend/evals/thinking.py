@@ -61,14 +61,21 @@ class WaitedModel:
 class WatchedToolbox:
     """Tools, waited for and told of."""
 
-    def __init__(self, tools: Toolbox, told: Callable[[ToolUse], None]) -> None:
-        self._tools, self._told = tools, told
+    def __init__(
+        self,
+        tools: Toolbox,
+        told: Callable[[ToolUse], None],
+        begins: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`begins` is told before each use, `told` after it."""
+        self._tools, self._told, self._begins = tools, told, begins
 
     async def call(self, call: ToolCall) -> str:
         """The tool's own result. Raises ToolError."""
         began_s = time.monotonic()
         failed = True
         result = ""
+        self._begins()
         try:
             with outside():
                 result = await self._tools.call(call)

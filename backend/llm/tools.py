@@ -17,7 +17,7 @@ from backend.core.agent import HttpTool
 from backend.core.agent_secrets import redacted
 from backend.core.llm import ToolCall, ToolSpec
 from backend.core.tool_request import ToolRequest, build_request, parse_arguments
-from backend.core.tool_values import values_at
+from backend.core.tool_values import unfound_at, values_at
 from backend.errors import ToolError
 
 log = logging.getLogger(__name__)
@@ -136,6 +136,8 @@ class HttpToolbox:
         if is_json:
             log.warning("tool %s: its answer is not the JSON it claims to be", tool.name)
             raise ToolError(f"{tool.name} answered with something that is not valid JSON.")
+        for name, why in unfound_at(tool.set, text).items():
+            log.warning("tool %s: set: %s: the path %r %s", tool.name, name, tool.set[name], why)
         for name, value in values_at(tool.set, text).items():
             self._variables[name] = redacted(value, self._secrets)  # read, an escape may show a key
         return text if len(text) <= MAX_RESULT_CHARS else text[: MAX_RESULT_CHARS - len(_CUT)] + _CUT

@@ -251,3 +251,17 @@ def test_what_is_wrong_with_a_lookup() -> None:
     assert "nothing ever sets {{dy}}" in looks({"arguments": {"day": "{{dy}}"}})[0][1]
     assert "goes round without listening" in looks({"failed": "a"})[0][1]
     assert "listens or has a prompt" in looks({}, listen=True)[0][1]
+
+
+def test_a_path_in_json_path_is_told_with_what_to_write() -> None:
+    tool = {
+        "name": "find",
+        "description": "Finds a car.",
+        "url": "https://crm.example/cars",
+        "parameters": {"type": "object", "properties": {}},
+        "set": {"car": "$.order.cars[0]", "state": "order.state"},
+    }
+    assert inspect_agent(agent(ask(), BYE, tools=[tool]), file="f").warnings == (
+        "f: tools[0].set.car: a path is names and positions with dots between them, without $ and brackets: "
+        "instead of '$.order.cars[0]' write 'order.cars.0'",
+    )

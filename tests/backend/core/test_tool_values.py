@@ -7,7 +7,7 @@ import json
 import pytest
 
 from backend.core.flow import Flow
-from backend.core.tool_values import MAX_VALUE, values_at
+from backend.core.tool_values import MAX_VALUE, plain_path, unfound_at, values_at
 from tests.backend.calls.fakes import agent
 
 ANSWER = json.dumps(
@@ -54,6 +54,36 @@ def test_values_stand_at_dotted_paths(path: str, value: str | None) -> None:
 )
 def test_what_is_no_json_holds_nothing(answer: str) -> None:
     assert values_at({"found": "a"}, answer) == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("slots.0.time", ""),
+        ("none", ""),
+        ("slots.2.time", "finds nothing in the answer"),
+        ("$.slots.0.time", "finds nothing in the answer"),
+        ("slots", "finds a list in the answer: go on to one value in it"),
+        ("slots.0", "finds an object in the answer: go on to one value in it"),
+    ],
+)
+def test_a_path_that_finds_nothing_is_told(path: str, why: str) -> None:
+    assert unfound_at({"found": path}, ANSWER) == ({"found": why} if why else {})
+    assert "no JSON" in unfound_at({"found": path}, "Open until six.")["found"]
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ("$.order.car", "order.car"),
+        ("$.slots[0].time", "slots.0.time"),
+        ("$['order'][\"car\"]", "order.car"),
+        ("slots[ 1 ]", "slots.1"),
+        ("order.car", "order.car"),
+    ],
+)
+def test_a_path_in_json_path_has_a_plain_one(given: str, plain: str) -> None:
+    assert plain_path(given) == plain
 
 
 def test_a_value_is_cut() -> None:

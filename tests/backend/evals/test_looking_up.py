@@ -8,12 +8,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 from rich.console import Console
 
 from backend.core.agent import Agent
 from backend.core.call_flow import Node
 from backend.evals.chat import ChatOptions, run_chat
+from backend.evals.command import EvalOptions, run_eval
 from backend.evals.mind import mind_of
 from backend.evals.suite import Expect
 from backend.evals.text_call import run_text
@@ -89,3 +91,34 @@ def test_a_chat_shows_the_node_that_says_nothing_before_its_tool() -> None:
     assert told == [
         "→ look", "agent  Hello.", "find", "→ found", "agent  There is 9:30.", "→ bye", "agent  Goodbye.",
     ]  # fmt: skip
+
+
+WRONG = "tool find: set: slot: the path 'slot.0.time' finds nothing in the answer"
+
+
+def test_a_chat_tells_beneath_the_tool_what_its_paths_did_not_find() -> None:
+    shown = io.StringIO()
+    with crm() as url:
+        settings = load_settings(None, openai_api_key=None)
+        talker = desk(url, set={"slot": "slot.0.time"})
+        run_chat(Console(file=shown, width=110), settings, talker, ChatOptions(text=True), {})
+    lines = [line.strip() for line in shown.getvalue().splitlines()]
+    at = lines.index(f"! {WRONG}")
+    assert lines[at - 1].startswith("find(")
+    assert lines.count(f"! {WRONG}") == 1
+
+
+def test_a_suite_tells_under_the_call_what_a_tools_paths_did_not_find(tmp_path: Path) -> None:
+    shown = io.StringIO()
+    suite = {"name": "Desk", "agent": "desk", "cases": [{"id": "looks-up"}]}
+    (tmp_path / "desk.json").write_text(json.dumps(suite))
+    with crm() as url:
+        talker = desk(url, set={"slot": "slot.0.time"})
+        run_eval(
+            Console(file=shown, width=110),
+            EvalOptions((tmp_path / "desk.json",)),
+            lambda _: talker,
+            lambda: (load_settings(None, openai_api_key=None), {}),
+        )
+    lines = [line.strip() for line in shown.getvalue().splitlines()]
+    assert lines[next(at for at, line in enumerate(lines) if "looks-up" in line) + 1] == f"! {WRONG}"

@@ -134,6 +134,19 @@ async def test_its_answer_sets_variables_from_beyond_what_the_model_is_shown() -
         assert known["slot"] == "9:30"
 
 
+async def test_a_path_that_finds_nothing_is_logged_without_the_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    paths = {"state": "order.status", "car": "$.order.car", "when": "order.when"}
+    async with server() as crm, toolbox(crm.url, variables={}, set=paths) as call:
+        crm.reply = lambda _: answer(b'{"order": {"state": "private words", "car": "van", "when": null}}')
+        await call()
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "tool book: set: state: the path 'order.status' finds nothing in the answer",
+        "tool book: set: car: the path '$.order.car' finds nothing in the answer",
+    ]
+
+
 async def test_get_sends_a_query_and_no_body() -> None:
     async with server() as crm, toolbox(crm.url + "/o/{id}", method="GET") as call:
         crm.reply = lambda _: answer(b"Open until six.", kind="text/plain; charset=utf-8")
