@@ -32,7 +32,7 @@ from backend.settings import Settings, load_agent_secrets, load_settings, unknow
 from backend.simulator.demo import run_demo
 from backend.simulator.sample_scripts import read_script
 from backend.simulator.session import Simulation, run_simulation
-from backend.speaker_check import speaker_warnings
+from backend.speaker_check import Told, speaker_warnings
 from backend.speech_chain import SpeechChain
 from backend.storage.agent_files import AgentFiles
 from backend.storage.prompts import PromptStore
@@ -291,8 +291,9 @@ def check_agents(
             console.print(f"  speaks by {escape(chain.told(agent))}", soft_wrap=True)
     for warning in files.warnings:
         console.print(f"[yellow]![/] {escape(warning)}")
-    for warning in _speaker_warnings(files.all()):
-        console.print(f"[yellow]![/] {escape(warning)}")
+    for told in _speaker_warnings(files.all()):
+        mark = "[dim]·[/]" if told.calm else "[yellow]![/]"
+        console.print(f"{mark} {escape(told.sentence)}", soft_wrap=True)
     for problem in files.problems:
         console.print(f"[bold red]✗[/] {escape(str(problem))}")
     raise typer.Exit(1 if files.problems else 0)
@@ -385,11 +386,11 @@ def _speech_chain() -> SpeechChain | None:
         return None
 
 
-def _speaker_warnings(agents: Sequence[Agent]) -> list[str]:
+def _speaker_warnings(agents: Sequence[Agent]) -> list[Told]:
     try:
         return asyncio.run(speaker_warnings(agents, load_settings()))
     except ConfigError as error:
-        return [f"Whether the agents' speakers have a voice was not asked. {error}"]
+        return [Told(f"Whether the agents' speakers have a voice was not asked. {error}")]
 
 
 def _prompts(settings: Settings) -> PromptStore:

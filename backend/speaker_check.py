@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
 
 from backend.core.agent import Agent
 from backend.core.agent_speakers import speakers_asked_for, voiceless_speakers
@@ -15,7 +20,15 @@ from backend.tts.sesame_health import SesameHealth
 DEADLINE_S = 2.0
 
 
-async def speaker_warnings(agents: Iterable[Agent], settings: Settings) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A sentence; `calm`: nothing is wrong with it, as where the server of this machine is not running."""
+
+    sentence: str
+    calm: bool = False
+
+
+async def speaker_warnings(agents: Iterable[Agent], settings: Settings) -> list[Told]:
     """What there is to say of it, server by server; also which server could not be asked, and why.
 
     Asks no server that SESAME_SELF_HOSTED_URL does not name: where it is not set, none is asked.
@@ -32,13 +45,29 @@ async def speaker_warnings(agents: Iterable[Agent], settings: Settings) -> list[
     return [sentence for sentences in told for sentence in sentences]
 
 
-async def _asked_at(url: str, asked: dict[int, list[str]], health: SesameHealth) -> list[str]:
+async def _asked_at(url: str, asked: dict[int, list[str]], health: SesameHealth) -> list[Told]:
     server = plain_url(url)
     try:
         async with asyncio.timeout(DEADLINE_S):
-            return list(voiceless_speakers(asked, server, await health.look(url)))
+            report = await health.look(url)
+            return [Told(sentence) for sentence in voiceless_speakers(asked, server, report)]
     except SpeechError as error:
+        if isinstance(error.__cause__, httpx.ConnectError) and _is_here(url):
+            return [Told(_NOT_RUNNING.format(server), calm=True)]
         why = str(error)
     except TimeoutError:
         why = f"Sesame speech server at {server}: it does not answer within {DEADLINE_S:g} s"
-    return [f"Whether the agents' speakers have a voice could not be asked. {why}"]
+    return [Told(f"Whether the agents' speakers have a voice could not be asked. {why}")]
+
+
+def _is_here(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+_NOT_RUNNING = (
+    "The speech server at {} is not running, so whether it has a voice for each speaker was not checked."
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -50,14 +51,39 @@ async def test_where_every_speaker_has_a_voice_nothing_is_said(checked: Callable
     assert code == 0 and "speaker" not in said
 
 
-async def test_a_server_that_cannot_be_asked_is_said_and_the_files_are_sound(
+async def test_a_server_of_this_machine_that_does_not_run_is_no_warning(
     checked: Callable[[str], Any],
 ) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))  # nobody listens
-        said, code = await checked(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        said, code = await checked(url)
+    assert code == 0 and "!" not in said
+    assert said.endswith(
+        f"· The speech server at {url} is not running, so whether it has a voice for each speaker was not "
+        "checked."
+    )
+
+
+def test_a_fresh_folder_whose_env_names_no_server_asks_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SESAME_SELF_HOSTED_URL", raising=False)
+    assert CliRunner().invoke(app, ["init"]).exit_code == 0
+    env = tmp_path / ".env"
+    env.write_text(re.sub(r"(?m)^(SESAME_SELF_HOSTED_URL=).*", r"\1", env.read_text()))
+    result = CliRunner().invoke(app, ["agents", "check"])
+    assert result.exit_code == 0 and "speech server" not in result.output and "!" not in result.output
+
+
+async def test_a_server_that_cannot_be_asked_is_said_and_the_files_are_sound(
+    checked: Callable[[str], Any],
+) -> None:
+    async with server(lambda path, key: (502, {})) as url:
+        said, code = await checked(url)
     assert code == 0
-    assert "Whether the agents' speakers have a voice could not be asked. Sesame speech server" in said
+    assert "! Whether the agents' speakers have a voice could not be asked. Sesame speech server" in said
 
 
 async def test_a_server_that_hangs_is_waited_for_two_seconds(checked: Callable[[str], Any]) -> None:
