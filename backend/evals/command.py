@@ -26,6 +26,7 @@ from backend.evals.results import Attempt, SuiteResult, all_passed
 from backend.evals.runner import Job, Run
 from backend.evals.suite import Case, Mode, Suite, SuiteError, load_suite
 from backend.evals.text_call import no_mind
+from backend.evals.understood import misheard
 from backend.evals.warnings import warnings_told
 from backend.settings import Settings, secrets_of
 from backend.simulated_settings import simulated_settings
@@ -64,7 +65,7 @@ def run_eval(
     _must_be_writable(options)
     count = sum(case.repeat for job in jobs for case in job.cases)
     calls, suites = _many(count, "call"), _many(len(jobs), "suite")
-    teller = _Teller(console)
+    teller = CallTeller(console)
     run = Run(jobs, options.mode, teller)
     interrupted = False
     try:
@@ -183,7 +184,7 @@ def _fits(suite: Suite, case: Case, options: EvalOptions) -> bool:
 
 
 def _foretell(
-    jobs: Sequence[Job], mode: Mode, settings: Settings, secrets: Mapping[str, str], teller: _Teller
+    jobs: Sequence[Job], mode: Mode, settings: Settings, secrets: Mapping[str, str], teller: CallTeller
 ) -> None:
     for agent in {job.agent.id: job.agent for job in jobs}.values():
         # In audio the backend tells itself what an agent lacks.
@@ -193,7 +194,7 @@ def _foretell(
 
 
 def _hold(
-    run: Run, options: EvalOptions, loaded: tuple[Settings, Mapping[str, str]] | None, teller: _Teller
+    run: Run, options: EvalOptions, loaded: tuple[Settings, Mapping[str, str]] | None, teller: CallTeller
 ) -> None:
     open_player = no_player if loaded is None else player_of(*loaded)
     if options.mode == "text":
@@ -244,7 +245,7 @@ def _stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Teller:
+class CallTeller:
     """A line for each call, as it is judged."""
 
     def __init__(self, console: Console) -> None:
@@ -274,6 +275,9 @@ class _Teller:
         self._console.print(f"{mark} {escape(case.id)}{number}{length}")
         for line in attempt.complaints:
             self._console.print(f"    [red]{escape(line)}[/]", soft_wrap=True)
+        if attempt.heard and not attempt.passed and report is not None:
+            for line in misheard(report):
+                self._console.print(f"    [dim]{escape(line)}[/]", soft_wrap=True)
         for message in self._warnings:
             self._console.print(f"    [yellow]![/] {escape(message)}", soft_wrap=True)
         self._warnings.clear()

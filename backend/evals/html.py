@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from backend.evals.results import Attempt, CaseResult, SuiteResult
-from backend.simulator.report import AgentTurn, CallReport, answer_p50_ms
+from backend.evals.understood import understood
+from backend.simulator.report import AgentTurn, CallReport, Span, answer_p50_ms
 
 _CALLS = "calls"
 _STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
@@ -195,23 +196,16 @@ def _turns(report: CallReport) -> Iterator[tuple[float, AgentTurn | str]]:
         yield turn.started_ms, turn
     for span in report.spans:
         if span.role == "caller":
-            yield (
-                span.start_ms,
-                escape(span.text) + _understood(report, span.start_ms, span.end_ms, span.text),
-            )
+            yield span.start_ms, escape(span.text) + _understood(report, span)
     for caller in report.caller_turns:
         if caller.via == "dtmf":
             yield caller.started_ms, f"<kbd>{escape(' '.join(caller.text))}</kbd>"
 
 
-def _understood(report: CallReport, start_ms: float, end_ms: float, said: str) -> str:
+def _understood(report: CallReport, said: Span) -> str:
     """What the agent made of the words, where it is something else."""
-    words = " ".join(
-        turn.text
-        for turn in report.caller_turns
-        if turn.via == "speech" and turn.started_ms < end_ms and turn.ended_ms > start_ms
-    )
-    if re.findall(r"\w+", words.casefold()) == re.findall(r"\w+", said.casefold()):
+    words = understood(report, said)
+    if words is None:
         return ""
     return f' <span class="dim">understood: {escape(words) or "nothing"}</span>'
 
