@@ -23,6 +23,7 @@ from rich.markup import escape
 from backend import __version__, shipped
 from backend.core.agent import Agent, missing_variables
 from backend.core.agent_names import slug
+from backend.core.agent_secrets import unset_secrets
 from backend.core.urls import check_http_url
 from backend.errors import BackendError, ConfigError
 from backend.extras import need
@@ -275,6 +276,8 @@ def check_agents(
     """Check agent files: every mistake with its file, field and reason."""
     console = _console()
     path = _agents_dir(folder or agents_dir)
+    if path.suffix == ".json" and not path.exists():
+        _fail(f"{path} does not exist: give an agent's file, or a folder of them")
     files = AgentFiles(path.parent, pattern=glob.escape(path.name)) if path.is_file() else AgentFiles(path)
     try:
         with _unlogged("backend.storage.agent_files"):  # told below instead
@@ -291,6 +294,8 @@ def check_agents(
             console.print(f"  speaks by {escape(chain.told(agent))}", soft_wrap=True)
     for warning in files.warnings:
         console.print(f"[yellow]![/] {escape(warning)}")
+    for warning in _unset_secrets(files.all()):
+        console.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)
     for told in _speaker_warnings(files.all()):
         mark = "[dim]·[/]" if told.calm else "[yellow]![/]"
         console.print(f"{mark} {escape(told.sentence)}", soft_wrap=True)
@@ -384,6 +389,14 @@ def _speech_chain() -> SpeechChain | None:
         return SpeechChain(load_settings())
     except ConfigError:
         return None
+
+
+def _unset_secrets(agents: Sequence[Agent]) -> list[str]:
+    try:
+        secrets = load_agent_secrets(load_settings())
+    except ConfigError:  # told with the speakers
+        return []
+    return [sentence for agent in agents for sentence in unset_secrets(agent, secrets)]
 
 
 def _speaker_warnings(agents: Sequence[Agent]) -> list[Told]:

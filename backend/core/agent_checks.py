@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from backend.core.agent import Agent
 from backend.core.call_flow import Collect, LookupAction, Node, TransferAction, Transition
 from backend.core.matching import words
+from backend.core.refused_options import refused_options
 from backend.core.templates import BUILTIN_VARIABLES, variable_names
 from backend.core.tool_values import plain_path
 
@@ -331,6 +332,7 @@ def find_warnings(agent: Agent) -> Iterator[Problem]:
         for name, path in tool.set.items():
             if path.startswith("$") or "[" in path:
                 yield f"tools[{at}].set.{name}", _PATH.format(path, plain_path(path))
+    yield from refused_options(agent)
     start = agent.node(agent.call_flow.start)
     if start and start.listens and not (agent.greeting or start.say or start.prompt):
         yield "greeting", "is missing, and the start node says nothing: the caller hears silence"

@@ -32,6 +32,12 @@ _OUR_HEADERS = frozenset(
 )
 _SEPARATOR = re.compile(r"[/\\]|%(?:2f|5c)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
+_MEANT = {
+    "str": "string", "text": "string", "int": "integer", "float": "number", "double": "number",
+    "decimal": "number", "bool": "boolean", "list": "array", "tuple": "array", "dict": "object",
+    "map": "object", "none": "null", **{name: name for name in _TYPES},
+}  # fmt: skip
 _WITHOUT_BODY = frozenset(("GET", "DELETE"))
 _MAX_URL = 8000
 _SHOWN = 160
@@ -94,11 +100,24 @@ def parameters_problem(parameters: dict[str, Any]) -> str | None:
     try:
         validator_for(parameters, default=Draft202012Validator).check_schema(parameters)
     except SchemaError as error:
-        return f"is not a JSON Schema: {_where(error)}{_short(error.message)}"
+        return f"is not a JSON Schema: {_where(error)}{_unknown_type(error) or _short(error.message)}"
     for reference in _references(parameters):
         if not reference.startswith("#"):
             return f"$ref {reference!r} is elsewhere: only #/… in this schema can be used"
     return None
+
+
+def _unknown_type(error: SchemaError) -> str:
+    """What is wrong where a schema names a type that there is not; "": something else is wrong."""
+    if not error.absolute_path or error.absolute_path[-1] != "type":
+        return ""
+    given = error.instance if isinstance(error.instance, list) else [error.instance]
+    wrong = [name for name in given if name not in _TYPES]
+    if not wrong:
+        return ""
+    meant = _MEANT.get(str(wrong[0]).casefold())
+    hint = f"did you mean {meant!r}? Known" if meant else "known"
+    return f"{_short(repr(wrong[0]))} is no type; {hint} are {', '.join(_TYPES)}"
 
 
 # --- a call of it ------------------------------------------------------------------------------------

@@ -92,18 +92,32 @@ def run_eval(
 
 def choose(options: EvalOptions, find_agent: Callable[[str], Agent]) -> list[Job]:
     """The suites and those of their cases that fit mode and words. Raises ConfigError."""
+    suites, mistakes = _read(suite_files(options.paths))
     jobs: list[Job] = []
-    suites = [(path, load_suite(path)) for path in suite_files(options.paths)]
     for path, suite in suites:
         cases = tuple(case for case in suite.cases if _fits(suite, case, options))
         if cases:
-            jobs.append(Job(suite, str(path), find_agent(options.agent or suite.agent), cases))
-            _must_have_models(jobs[-1])
-            if options.agent is None:
-                _must_be_of_agent(jobs[-1])
+            job = Job(suite, str(path), find_agent(options.agent or suite.agent), cases)
+            mistakes += [*_without_models(job), *(_not_of_agent(job) if options.agent is None else ())]
+            jobs.append(job)
+    if mistakes:
+        raise SuiteError("\n".join(mistakes))
     if not jobs:
         raise SuiteError(_nothing_fits(suites, options))
     return jobs
+
+
+def _read(paths: Sequence[Path]) -> tuple[list[tuple[Path, Suite]], list[str]]:
+    """What can be read of the suites, and every mistake in them."""
+    suites: list[tuple[Path, Suite]] = []
+    mistakes: list[str] = []
+    for path in paths:
+        try:
+            suites.append((path, load_suite(path)))
+        except SuiteError as error:
+            mistakes.append(str(error))
+            suites += [] if error.sound is None else [(path, error.sound)]
+    return suites, mistakes
 
 
 def _nothing_fits(suites: Sequence[tuple[Path, Suite]], options: EvalOptions) -> str:
@@ -123,33 +137,28 @@ def _needs_settings(job: Job) -> bool:
     return thinks or any(case.played_by is not None for case in job.cases)
 
 
-def _must_have_models(job: Job) -> None:
+def _without_models(job: Job) -> Iterator[str]:
     for case in job.cases:
         if case.played_by is not None and (case.played_by.model or job.agent.llm.model) is None:
-            raise SuiteError(
-                f"{job.file}: {case.id}: played_by.model: is missing, and {job.agent.name} has none either"
-            )
+            yield f"{job.file}: {case.id}: played_by.model: is missing, and {job.agent.name} has none either"
 
 
-def _must_be_of_agent(job: Job) -> None:
+def _not_of_agent(job: Job) -> Iterator[str]:
     """What the agent does not have is reached or used in no call: to expect that it is not proves nothing."""
     nodes = [node.id for node in job.agent.call_flow.nodes] if job.agent.call_flow else []
     tools = [tool.name for tool in job.agent.tools]
-    mistakes: list[str] = []
     for case in job.cases:
         expect = case.expect
         ends_at = () if expect.ends_at is None else (expect.ends_at,)
         named = {"nodes": (expect.nodes, nodes), "never_nodes": (expect.never_nodes, nodes),
                  "ends_at": (ends_at, nodes), "tools": (expect.tools, tools),
                  "never_tools": (expect.never_tools, tools)}  # fmt: skip
-        mistakes += [
+        yield from (
             f"{job.file}: {case.id}: expect.{field}: {job.agent.name} has no {name!r}{_nearest(name, known)}"
             for field, (names, known) in named.items()
             for name in names
             if name not in known
-        ]
-    if mistakes:
-        raise SuiteError("\n".join(mistakes))
+        )
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

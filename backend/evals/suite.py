@@ -6,7 +6,9 @@ Read from JSON, checked before any call. Knows nothing of how calls are held or 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,10 +23,16 @@ Mode = Literal["text", "audio"]
 _Id = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][\w.-]*$")]
 _Words = Annotated[str, Field(min_length=1, max_length=500)]
 _Share = Annotated[float, Field(ge=0, le=1)]
+_SAME_ID = "two cases have the id {!r}"
 
 
 class SuiteError(ConfigError):
-    """A suite that cannot be used; the message names the file, the field and the reason."""
+    """A suite that cannot be used; the message names the file, the field and the reason, a line a mistake."""
+
+    def __init__(self, message: str, sound: Suite | None = None) -> None:
+        super().__init__(message)
+        self.sound = sound
+        """What of it could be read."""
 
 
 class _Part(BaseModel):
@@ -138,7 +146,8 @@ class Case(_Part):
         try:
             self._script = parse_script(self.script_document())
         except ScriptError as error:
-            raise ValueError(str(error).removeprefix("script.")) from error
+            lines = (line.removeprefix("script.") for line in str(error).splitlines())
+            raise ValueError("\n".join(lines)) from error
         return self
 
     @property
@@ -185,7 +194,7 @@ class Suite(_Part):
         seen: set[str] = set()
         for case in self.cases:
             if case.id in seen:
-                raise ValueError(f"two cases have the id {case.id!r}")
+                raise ValueError(_SAME_ID.format(case.id))
             seen.add(case.id)
         return self
 
@@ -221,7 +230,31 @@ def load_suite(path: Path) -> Suite:
         # A list is called too short when its only item was refused, whose own mistake says more.
         found = error.errors(include_url=False)
         problems = [item for item in found if item["type"] != "too_short" or len(found) == 1]
-        raise SuiteError("\n".join(f"{path}: {_sentence(dict(problem))}" for problem in problems)) from error
+        lines = [line for problem in problems for line in _sentences(dict(problem))]
+        lines += [line for line in _same_ids(document) if line not in lines]
+        sound = _sound_part(document)
+        raise SuiteError("\n".join(f"{path}: {line}" for line in lines), sound) from error
+
+
+def _same_ids(document: Mapping[str, Any]) -> Iterator[str]:
+    cases = document.get("cases")
+    ids = [case.get("id") for case in cases if isinstance(case, Mapping)] if isinstance(cases, list) else []
+    counts = Counter(item for item in ids if isinstance(item, str))
+    yield from (_SAME_ID.format(name) for name, count in counts.items() if count > 1)
+
+
+def _sound_part(document: Mapping[str, Any]) -> Suite | None:
+    """The suite with those of its cases alone that can be read; None where that is none."""
+    if not isinstance(document.get("cases"), list):
+        return None
+    known = {item.alias or name for name, item in Suite.model_fields.items()}
+    base = {name: value for name, value in document.items() if name in known}
+    sound: dict[str, Any] = {}
+    for case in document["cases"]:
+        with suppress(ValidationError):
+            (read,) = Suite.model_validate({**base, "cases": [case]}).cases
+            sound.setdefault(read.id, case)
+    return Suite.model_validate({**base, "cases": list(sound.values())}) if sound else None
 
 
 def suite_schema() -> dict[str, Any]:
@@ -248,6 +281,11 @@ def suite_schema() -> dict[str, Any]:
 _PARTS: dict[str, type[BaseModel]] = {
     "expect": Expect, "line": LineSettings, "voice": VoiceShape, "played_by": PlayedBy, "cases": Case,
 }  # fmt: skip
+
+
+def _sentences(problem: Mapping[str, Any]) -> list[str]:
+    """One for each mistake in a case's script, else one."""
+    return [_sentence({**problem, "msg": line}) for line in str(problem["msg"]).splitlines()]
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:

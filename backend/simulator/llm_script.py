@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from backend.errors import ConfigError
 
@@ -197,15 +199,57 @@ def read_llm_script(path: Path) -> LlmScript:
 
 
 def parse_llm_script(document: Any) -> LlmScript:
-    """Raises LlmScriptError with a sentence."""
+    """Raises LlmScriptError, a line a mistake."""
     try:
         return LlmScript.model_validate(document)
     except ValidationError as error:
-        errors = error.errors(include_url=False)
-        # Of a pattern's two shapes, the one that was meant is the one that could be read so far.
-        first = next((item for item in errors if item["type"] == "value_error"), errors[0])
-        where = ".".join(str(part) for part in first["loc"]) or "script"
-        raise LlmScriptError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+        found: dict[str, ErrorDetails] = {}
+        for item in error.errors(include_url=False):
+            # pydantic calls a shape that checks itself by the name of that check, too.
+            item["loc"] = tuple("Regex" if str(part).endswith("Regex]") else part for part in item["loc"])
+            known = found.setdefault(place := _place(item["loc"]), item)
+            if _tells_more(item) > _tells_more(known):
+                found[place] = item
+        lines = [f"{place or 'script'}: {_sentence(item)}" for place, item in found.items()]
+        raise LlmScriptError("\n".join(lines)) from None
+
+
+_SHAPES = frozenset(("str", "Regex", "dict[str,any]"))  # of a pattern and of `arguments`: no part of a place
+
+
+def _tells_more(item: ErrorDetails) -> int:
+    """Of a pattern's two shapes, the one that was meant is the one that could be read so far."""
+    if "Regex" not in item["loc"] or item["type"] == "model_type":
+        return 0
+    return 1 if item["type"] == "missing" else 2
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    place = ""
+    for part in loc:
+        if part in _SHAPES:
+            break
+        place += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return place.removeprefix(".")
+
+
+def _sentence(item: ErrorDetails) -> str:
+    loc = item["loc"]
+    if item["type"] == "extra_forbidden":
+        field, parent = str(loc[-1]), next((part for part in loc[-2::-1] if part in _PARTS), "")
+        fields = list(_PARTS[parent].model_fields)
+        near = get_close_matches(field, fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(fields)}"
+        return f"{repr(field) + ' ' if 'Regex' in loc else ''}is no field; {hint}"
+    if item["type"] == "missing":
+        return 'needs "regex", or is a text' if "Regex" in loc else "is missing"
+    return item["msg"].removeprefix("Value error, ")
+
+
+_PARTS: Mapping[int | str, type[BaseModel]] = {
+    "": LlmScript, "rules": LlmRule, "when": LlmWhen, "reply": Step, "refuse": Refusal, "error": Refusal,
+    "Regex": Regex,
+}  # fmt: skip
 
 
 def _fits(when: LlmWhen, heard: Heard) -> dict[str, str] | None:

@@ -6,7 +6,7 @@ Steps are frozen values inside; pydantic reads them. Knows nothing of how they a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -164,7 +164,7 @@ LISTENER = Script()
 
 
 def parse_script(document: object) -> Script:
-    """A checked script. Raises ScriptError, one sentence that names the step and what to do."""
+    """A checked script. Raises ScriptError, a line a mistake: each names the step and what to do."""
     if not isinstance(document, Mapping):
         raise ScriptError('script: expected a JSON object like {"steps": [{"say": "Hello."}]}')
     unknown = [key for key in document if key not in Script.model_fields]
@@ -179,7 +179,7 @@ def parse_script(document: object) -> Script:
     machine = document.get("machine", False)
     if not isinstance(machine, bool):
         raise ScriptError("script.machine: expected true or false")
-    parsed = tuple(_step(step, f"script.steps[{n}]") for n, step in enumerate(steps))
+    parsed = _steps(steps)
     if machine and not (parsed and isinstance(parsed[0], Say)):
         raise ScriptError('script.steps: an answering machine begins with its greeting: {"say": "…"}')
     return Script(voice=voice, machine=machine, steps=parsed)
@@ -194,7 +194,20 @@ def load_script(path: Path) -> Script:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ScriptError(f"{path}: is not JSON: {error}") from error
     except ScriptError as error:
-        raise ScriptError(f"{path}: {error}") from error
+        raise ScriptError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
+
+
+def _steps(steps: Sequence[object]) -> tuple[Step, ...]:
+    parsed: list[Step] = []
+    problems: list[str] = []
+    for number, step in enumerate(steps):
+        try:
+            parsed.append(_step(step, f"script.steps[{number}]"))
+        except ScriptError as error:
+            problems.append(str(error))
+    if problems:
+        raise ScriptError("\n".join(problems))
+    return tuple(parsed)
 
 
 def _step(step: object, where: str) -> Step:
@@ -214,15 +227,16 @@ def _model(model: type[_PartT], value: object, where: str) -> _PartT:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise ScriptError(_sentence(error, model, where)) from error
+        found = error.errors(include_url=False)
+        lines = dict.fromkeys(_sentence(dict(problem), model, where) for problem in found)
+        raise ScriptError("\n".join(lines)) from error
 
 
-def _sentence(error: ValidationError, model: type[_Part], where: str) -> str:
-    problem = error.errors(include_url=False)[0]
+def _sentence(problem: Mapping[str, Any], model: type[_Part], where: str) -> str:
     field = str(problem["loc"][0]) if problem["loc"] else ""
     if problem["type"] == "extra_forbidden":
         return f"{where}: {_unknown(field, model.model_fields)}"
-    reason = _REASONS.get((model, field)) or problem["msg"].removeprefix("Value error, ")
+    reason = _REASONS.get((model, field)) or str(problem["msg"]).removeprefix("Value error, ")
     if field == "say" and model is Say and problem["type"] == "string_too_short":
         reason = "is empty; give the words to say"
     return f"{where}: {field}: {reason}" if field else f"{where}: {reason}"

@@ -210,6 +210,30 @@ def test_one_agent_file_is_checked_alone(tmp_path: Path) -> None:
     assert result.exit_code == 1 and "other.json" in result.output
 
 
+def test_an_agent_file_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+    message = told(run("agents", "check", tmp_path / "nosuch.json"))
+    assert "nosuch.json does not exist: give an agent's file, or a folder of them" in message
+
+
+def test_secrets_that_are_not_named_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    agent = json.loads((AGENTS / "front-desk.json").read_text(encoding="utf-8"))
+    tool = {
+        "name": "find",
+        "description": "Finds.",
+        "url": "https://crm.example/find",
+        "headers": {"Authorization": "Bearer {{secret:CRM_KEY}}"},
+        "parameters": {"type": "object", "properties": {}},
+    }
+    (tmp_path / "desk.json").write_text(json.dumps({**agent, "id": "desk", "tools": [tool]}))
+    monkeypatch.setenv("CRM_KEY", "0123456789")
+    result = run("agents", "check", tmp_path)
+    warning = "! agent desk: tools[0].headers.Authorization: set CRM_KEY, and name it in AGENT_SECRETS"
+    assert result.exit_code == 0 and warning in result.output
+    monkeypatch.setenv("AGENT_SECRETS", "CRM_KEY")
+    assert "CRM_KEY" not in run("agents", "check", tmp_path).output
+
+
 def test_who_only_looks_at_prompts_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PROMPTS_DIR", raising=False)

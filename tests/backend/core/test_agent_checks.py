@@ -265,3 +265,34 @@ def test_a_path_in_json_path_is_told_with_what_to_write() -> None:
         "f: tools[0].set.car: a path is names and positions with dots between them, without $ and brackets: "
         "instead of '$.order.cars[0]' write 'order.cars.0'",
     )
+
+
+def test_an_option_that_the_looked_up_tool_refuses_is_told() -> None:
+    def taxi(given: str, *enum: str) -> str:
+        car = {"name": "car", "type": "choice", "options": ["sedan", {"value": "van", "words": ["bus"]}]}
+        order = {
+            "id": "order",
+            "say": "Which car?",
+            "collect": car,
+            "transitions": [{"to": "book", "when": {"otherwise": True}}],
+        }
+        look = {"type": "lookup", "tool": "book", "arguments": {"car": given}}
+        book = {
+            "id": "book",
+            "actions": [look],
+            "transitions": [{"to": "bye", "when": {"otherwise": True}}],
+        }
+        tool = {
+            "name": "book",
+            "description": "Books.",
+            "url": "https://taxi.example/book",
+            "parameters": {"type": "object", "properties": {"car": {"type": "string", "enum": enum}}},
+        }
+        return agent(order, book, BYE, tools=[tool])
+
+    assert inspect_agent(taxi("{{car}}", "sedan", "minivan"), file="f").warnings == (
+        "f: call_flow.nodes[1].actions[0].arguments.car: may be 'van', which the enum of 'car' in the tool "
+        "'book' does not hold: the look-up would fail",
+    )
+    assert inspect_agent(taxi("{{car}}", "sedan", "van"), file="f").warnings == ()
+    assert inspect_agent(taxi("a {{car}}", "a sedan", "a van"), file="f").warnings == ()

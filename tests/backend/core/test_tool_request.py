@@ -193,6 +193,15 @@ def test_headers_that_cannot_be_sent(name: str, value: str, words: str) -> None:
     [
         ({"type": "array"}, "must describe an object"),
         ({"type": "object", "properties": {"a": {"type": "strin"}}}, "is not a JSON Schema"),
+        (
+            {"type": "object", "properties": {"people": {"type": "int"}}},
+            "is not a JSON Schema: properties.people.type: 'int' is no type; did you mean 'integer'? "
+            "Known are string, integer, number, boolean, array, object, null",
+        ),
+        (
+            {"type": "object", "properties": {"a": {"items": {"type": ["string", "nul"]}}}},
+            "properties.a.items.type: 'nul' is no type; known are string,",
+        ),
         ({"type": "object", "properties": {"a": {"$ref": "http://x.example/s"}}}, "is elsewhere"),
     ],
 )

@@ -100,6 +100,34 @@ def test_what_the_agent_does_not_have_is_a_mistake_and_not_proven_absent(tmp_pat
     assert choose(EvalOptions((path,), "text", agent="another"), lambda _: front_desk)
 
 
+def test_all_mistakes_of_all_suites_are_told_at_once(tmp_path: Path) -> None:
+    agents = AgentFiles(ROOT / "agents")
+    agents.load()
+    front_desk = agents.by_number("+15550100001")
+    assert front_desk is not None
+    cases = [
+        {"id": "one", "steps": [{"sya": "hi"}, {"say": "Hello."}, {"press": "x"}]},
+        {"id": "two", "expect": {"node": ["x"]}},
+        {"id": "three", "expect": {"nodes": ["nowhere"]}},
+        {"id": "three"},
+    ]
+    path = written(tmp_path, cases=cases, expect={})
+    other = path.with_name("other.json")
+    other.write_text("{")
+    with pytest.raises(SuiteError) as caught:
+        choose(EvalOptions((path, other), "text"), lambda _: front_desk)
+    lines = [line.removeprefix(f"{path}: ") for line in str(caught.value).splitlines()]
+    assert lines[:4] == [
+        "cases[0].steps[0]: unknown field 'sya'; did you mean 'say'?",
+        "cases[0].steps[2]: press: keys are 0-9, *, # and A-D, given as text",
+        "cases[1].expect.node: is no field; did you mean 'nodes'?",
+        "two cases have the id 'three'",
+    ]
+    assert "is not JSON" in lines[4]
+    assert lines[5].startswith("three: expect.nodes: Willow Clinic front desk has no 'nowhere'")
+    assert len(lines) == 6
+
+
 def test_what_is_no_json_or_no_file_is_told(tmp_path: Path) -> None:
     broken = tmp_path / "broken.json"
     broken.write_text("{")

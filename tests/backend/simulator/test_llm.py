@@ -133,6 +133,41 @@ def test_the_first_rule_that_fits_answers() -> None:
     assert said(rules, heard("hm", tools=tools)) == "I could."
 
 
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        (
+            {"rules": [{"when": {"users": "hi"}, "reply": "Hi."}]},
+            "rules[0].when.users: is no field; did you mean 'user'?",
+        ),
+        (
+            {"rules": [{"when": {"user": {"regx": "hi"}}, "reply": "Hi."}]},
+            "rules[0].when.user: 'regx' is no field; did you mean 'regex'?",
+        ),
+        (
+            {"rules": [{"reply": [{"call": "go", "argument": {}}]}]},
+            "rules[0].reply[0].argument: is no field; did you mean 'arguments'?",
+        ),
+        ({"rule": []}, "rule: is no field; did you mean 'rules'?"),
+        ({"rules": [{"refuse": {"state": 3}}]}, "rules[0].refuse.state: is no field; did you mean 'status'?"),
+        ({"x": []}, "x: is no field; known are rules, api_key, first_ms, pace_ms, tells_usage"),
+        (
+            {"rules": [{"when": {"user": {"regex": "("}}, "reply": "Hi."}, {"reply": 5}], "first_ms": -1},
+            "rules[0].when.user: is not a regular expression: missing ), "
+            "unterminated subpattern at position 0\n"
+            "rules[1].reply: Input should be a valid tuple\n"
+            "first_ms: Input should be greater than or equal to 0",
+        ),
+    ],
+)
+def test_mistakes_in_a_script_are_told_with_place_and_what_to_write(
+    script: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(LlmScriptError) as caught:
+        parse_llm_script(script)
+    assert str(caught.value) == sentence
+
+
 def test_a_rule_for_any_tool_s_result_waits_for_one() -> None:
     rules = LlmRules(parse_llm_script({"rules": [{"when": {"tool": ""}, "reply": "Done."}]}))
     assert said(rules, heard("Hello.")) == "You said: Hello."
@@ -147,8 +182,8 @@ def test_what_was_said_fills_slots_once() -> None:
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        ({"rules": [{"reply": []}]}, "rules.0: give `reply` or `refuse`"),
-        ({"rules": [{"reply": [{"say": "a", "stall": True}]}]}, "rules.0.reply.0: give exactly one"),
+        ({"rules": [{"reply": []}]}, "rules[0]: give `reply` or `refuse`"),
+        ({"rules": [{"reply": [{"say": "a", "stall": True}]}]}, "rules[0].reply[0]: give exactly one"),
         ({"rules": [{"when": {"user": {"regex": "("}}, "reply": "a"}]}, "is not a regular expression"),
         ({"rule": []}, "rule: "),
         ([], "script: "),
