@@ -58,7 +58,7 @@ def test_the_tool() -> None:
 
 
 def test_the_stand_ins_script_and_command() -> None:
-    (script,) = blocks("reference/llm-stand-in.md")
+    script, _, _ = blocks("reference/llm-stand-in.md")
     LlmScript.model_validate_json(script)
     (command,) = re.findall(
         r"python -m backend\.simulator\.llm (--port.*)", PAGES["reference/llm-stand-in.md"]
