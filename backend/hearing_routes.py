@@ -94,10 +94,15 @@ class HearingRoutes:
         agents = self._agents()
         if not isinstance(self._local, AbsentTranscriber) or any(map(self._hears, agents)) or not agents:
             return
-        raise ConfigError(
-            f"no agent can hear: {self._local.lack}; or give an agent's `stt` another provider (telnyx, "
-            "openai, elevenlabs), and its key to the settings"
-        )
+        lacks = {
+            name: self.lack(name, agent)
+            for agent in agents
+            for name in (agent.stt.provider, *agent.stt.fallbacks)
+        }
+        told = "; ".join(f"{name}: {lack}" for name, lack in lacks.items())
+        if "local" in lacks:
+            told += "; or give an agent's `stt` another provider (telnyx, openai, elevenlabs), and its key"
+        raise ConfigError(f"no agent can hear: {told}")
 
     def _hears(self, agent: Agent) -> bool:
         return any(self.lack(name, agent) is None for name in (agent.stt.provider, *agent.stt.fallbacks))

@@ -86,7 +86,10 @@ class AgentFiles:
         try:
             present = self._scan()
         except OSError as error:
-            return self._folder_is_away(error)
+            return self._folder_cannot_be_listed(error)
+        if self._files and not present:
+            # A volume that is not mounted is an empty folder, too; and no call is answered without an agent.
+            return self._folder_is_away("holds no agent file any more")
         self._folder_problem = None
         if folder_problem is not None:
             _log.info("the agents' folder %s can be read again", self.dir)
@@ -102,8 +105,7 @@ class AgentFiles:
         self._index()
         return True
 
-    def _folder_is_away(self, error: OSError) -> bool:
-        """A folder that cannot be listed is no empty folder: what was read from it stays in use."""
+    def _folder_cannot_be_listed(self, error: OSError) -> bool:
         why = error.strerror or str(error)
         if not self._files:
             raise AgentError(
@@ -112,8 +114,12 @@ class AgentFiles:
                 f"is not a folder that can be read ({why}); set AGENTS_DIR, or `voice-agent init` writes "
                 "samples",
             ) from None
+        return self._folder_is_away(f"cannot be read ({why})")
+
+    def _folder_is_away(self, why: str) -> bool:
+        """What was read from the folder stays in use."""
         problem = AgentError(
-            str(self.dir), "", f"cannot be read ({why}): its agents stay in use as they were; put it back"
+            str(self.dir), "", f"{why}: its agents stay in use as they were, until a restart; put them back"
         )
         if str(problem) == str(self._folder_problem):
             return False
@@ -194,6 +200,8 @@ class AgentFiles:
         last = known or _File(None)
         if signature is not None and signature[1] > _MAX_BYTES:
             return _unreadable(path, f"larger than {_MAX_BYTES} bytes", replace(last, signature=signature))
+        if _would_wait(path):
+            return _unreadable(path, "it is no file", replace(last, signature=signature))
         try:
             text = self._read_bytes(path)
         except OSError as error:  # it may pass without a change of the file: the next look reads it again
@@ -255,6 +263,11 @@ class AgentFiles:
             _log.info("agent %s (%s) is in use from %s", served.name, served.id, path.name)
             for warning in file.warnings:
                 _log.warning("%s", warning)
+
+
+def _would_wait(path: Path) -> bool:
+    """Whether reading it may wait for ever for somebody who writes: a pipe, a device."""
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 def _unreadable(path: Path, why: str, last: _File) -> _File:

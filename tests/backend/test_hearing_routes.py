@@ -150,7 +150,12 @@ async def test_an_agent_that_cannot_hear_is_named_once(caplog: pytest.LogCapture
 
 async def test_with_nobody_who_hears_nothing_is_served() -> None:
     async with routes(agent(provider="openai"), local=AbsentTranscriber()) as made:
-        with pytest.raises(ConfigError, match=r"no agent can hear: .*another provider \(telnyx"):
+        with pytest.raises(
+            ConfigError, match=r"^no agent can hear: openai: OPENAI_API_KEY is not set: [^(]*$"
+        ):
+            made.must_hear_somebody()
+    async with routes(agent(), local=AbsentTranscriber()) as made:
+        with pytest.raises(ConfigError, match=r"no agent can hear: local: .*another provider \(telnyx"):
             made.must_hear_somebody()
     async with routes(local=AbsentTranscriber()) as made:
         made.must_hear_somebody()  # an agent may yet come

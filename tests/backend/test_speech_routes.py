@@ -122,7 +122,9 @@ async def test_the_order_of_routes(wishes: dict[str, Any], given: dict[str, Any]
     [
         ({}, {}, "sesame_ws → sesame_rest → telnyx"),
         ({"use_websocket_tts": False}, {}, "sesame_rest → telnyx"),
-        ({}, ALL, "sesame_ws → sesame_rest → sesame_fallback → telnyx"),
+        ({}, ALL,
+         "sesame_ws → sesame_rest → sesame_fallback → telnyx; not by elevenlabs: "
+         "elevenlabs_settings.voice_id is not set, nor ELEVENLABS_VOICE_ID"),
         ({}, {**ALL, "elevenlabs_voice_id": "eve"},
          "sesame_ws → sesame_rest → sesame_fallback → elevenlabs → telnyx"),
         (VOICE, ALL, "sesame_ws → sesame_rest → sesame_fallback → elevenlabs → telnyx"),

@@ -40,6 +40,8 @@ from tests.words import errors_at_end, errors_within
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 AUDIBLE = 300
+_SOUND_BYTES = 1_000  # more than a frame that holds no sound
+_QUIET_S = 3.0
 FIRST_AUDIO_MS = Patience().first_audio_ms
 CALLER = "+15550100077"
 COLLEAGUE = "+15550100099"
@@ -157,6 +159,7 @@ class Wire:
         self._listener: asyncio.Server | None = None
         self.url = ""
         self.cut = False
+        self._sound_at_s = 0.0
 
     async def open(self) -> None:
         self._listener = await asyncio.start_server(self._carry, "127.0.0.1", 0)
@@ -169,6 +172,12 @@ class Wire:
     def kill_after(self, sound_ms: float) -> None:
         """Once so much sound has passed, the server is killed, and not a byte of its follows."""
         self._bytes_left, self.cut = round(sound_ms * 48), False
+
+    async def is_quiet(self) -> None:
+        """Returns when no sound has passed for a while: what is prepared beforehand is prepared."""
+        now_s = asyncio.get_running_loop().time
+        while (left_s := self._sound_at_s + _QUIET_S - now_s()) > 0:  # noqa: ASYNC110 - nothing tells of an end
+            await asyncio.sleep(left_s)
 
     async def _carry(self, inward: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         try:
@@ -189,6 +198,8 @@ class Wire:
     async def _pass_on(self, reader: asyncio.StreamReader, to: asyncio.StreamWriter, *, counts: bool) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(4096):
+                if counts and len(data) >= _SOUND_BYTES:
+                    self._sound_at_s = asyncio.get_running_loop().time()
                 if counts and self._bytes_left is not None:
                     self._bytes_left -= len(data)
                     if self._bytes_left < 0:
@@ -395,6 +406,8 @@ def spoken(evidence: Evidence, node: str) -> list[tuple[str, str]]:
 async def test_a_sentence_survives_the_death_of_two_voices(world: World) -> None:
     """Both speech servers are killed in the middle of a sentence, one after the other, and come back."""
     await world.all_up()
+    for wire in world.pods:
+        await wire.is_quiet()
     for wire in world.pods:
         wire.kill_after(sound_ms=3_000)
     async with asyncio.TaskGroup() as at_once:

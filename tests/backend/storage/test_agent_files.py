@@ -235,9 +235,29 @@ def test_whatever_keeps_the_folder_from_being_read_it_is_not_taken_for_an_empty_
         assert files.reload_changed() and not files.reload_changed(), "told once"
         assert os.strerror(error) in str(files.problems[0])
     assert [one.id for one in files.all()] == ["a"]
+
+
+def test_a_folder_that_became_empty_costs_no_agent(tmp_path: Path) -> None:
+    """As one does whose volume is not mounted."""
+    write(tmp_path, "a.json", agent("a", ONE))
+    files = loaded(tmp_path)
     (tmp_path / "a.json").unlink()
+    assert files.reload_changed() and not files.reload_changed(), "told once"
+    assert [one.id for one in files.all()] == ["a"]
+    (problem,) = files.problems
+    assert "holds no agent file any more: its agents stay in use" in str(problem)
+    write(tmp_path, "b.json", agent("b", TWO))
     assert files.reload_changed()
-    assert files.all() == [] and files.problems == []
+    assert [one.id for one in files.all()] == ["b"] and files.problems == []
+
+
+def test_a_pipe_among_the_files_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    write(tmp_path, "a.json", agent("a", ONE))
+    files = loaded(tmp_path)
+    os.mkfifo(tmp_path / "f.json")
+    assert files.reload_changed()
+    assert [str(problem) for problem in files.problems] == ["f.json: cannot be read: it is no file"]
+    assert [one.id for one in files.all()] == ["a"]
 
 
 class Disk:
