@@ -300,7 +300,8 @@ class Voice:
         out.begin(piece.text, request.plan.key.name, reason)
         try:
             await self._stream(request, sound, watch, out)
-            await self._see_that_all_was_said(request, piece, out)
+            speech_ms = ending(request.pcm16_8k).speech_ms()
+            await self._see_that_all_was_said(request, piece, speech_ms, out)
         except SpeechError as error:
             self._fail(request.plan, error)
             self._discard(request)
@@ -315,7 +316,7 @@ class Voice:
             self._discard(request)
             raise
         out.end()
-        self._finished(request, piece, watch)
+        self._finished(request, piece, watch, speech_ms)
         return None
 
     async def _stream(self, request: Request, sound: Sound | None, watch: Watch, out: Outlet) -> None:
@@ -335,9 +336,11 @@ class Voice:
                 watch.got(sound.duration_ms, asked_ms=asked_ms, now_ms=self._clock())
         await out.put(request.flush())
 
-    async def _see_that_all_was_said(self, request: Request, piece: Piece, out: Outlet) -> None:
+    async def _see_that_all_was_said(
+        self, request: Request, piece: Piece, speech_ms: float, out: Outlet
+    ) -> None:
         """Raises SpeechError when a route is done long before its text can have been said."""
-        plan, speech_ms = request.plan, ending(request.pcm16_8k).speech_ms()
+        plan = request.plan
         learnt = self._learnt_ms_per_character(plan)
         verdict = cut_short.verdict(piece, speech_ms, ms_per_character=learnt, speed=plan.speed)
         if verdict == "whole":
@@ -421,14 +424,13 @@ class Voice:
         """Cancel it without waiting: a server that fell silent may not answer to that either."""
         _spawn(request.discard(_DISCARD_S), self._discarding)
 
-    def _finished(self, request: Request, piece: Piece, watch: Watch) -> None:
+    def _finished(self, request: Request, piece: Piece, watch: Watch, speech_ms: float) -> None:
         plan = request.plan
         self._succeeded(plan, watch)
         if self._prepared is not None:
             self._prepared.note(piece)
         weight = round(spoken_weight(piece))
-        at_usual_speed_ms = ending(request.pcm16_8k).speech_ms() * plan.speed
-        self._board.learn(plan.key, plan.voice_id, characters=weight, ms=at_usual_speed_ms)
+        self._board.learn(plan.key, plan.voice_id, characters=weight, ms=speech_ms * plan.speed)
 
     # --- what was said ---------------------------------------------------------------------------------
 
