@@ -20,6 +20,11 @@ def pcm16_from_float(samples: NDArray[np.float32]) -> bytes:
     return pcm16
 
 
+def float_from_pcm16(pcm16: bytes) -> NDArray[np.float32]:
+    """int16 little-endian → samples in [-1, 1], as `pcm16_from_float` takes them."""
+    return np.frombuffer(pcm16, "<i2").astype(np.float32) / np.float32(32767.0)
+
+
 def float32_from_pcm16(pcm16: bytes) -> bytes:
     """int16 little-endian → float32 little-endian in [-1, 1)."""
     return (np.frombuffer(pcm16, "<i2") / np.float32(32768.0)).astype("<f4").tobytes()

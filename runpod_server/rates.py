@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import numpy as np
 import soxr
 
-from runpod_server.audio import SAMPLE_RATE_HZ, pcm16_from_float
+from runpod_server.audio import SAMPLE_RATE_HZ, float_from_pcm16, pcm16_from_float
 
 SampleRateHz = Literal[8000, 16000, 22050, 24000, 44100, 48000]
 SAMPLE_RATES_HZ: tuple[int, ...] = get_args(SampleRateHz)
@@ -31,5 +30,4 @@ class Resampler:
     def _resampled(self, pcm16: bytes, *, last: bool) -> bytes:
         if self._soxr is None:
             return pcm16
-        samples = np.frombuffer(pcm16, "<i2").astype(np.float32) / np.float32(32767.0)
-        return pcm16_from_float(self._soxr.resample_chunk(samples, last=last))
+        return pcm16_from_float(self._soxr.resample_chunk(float_from_pcm16(pcm16), last=last))

@@ -6,11 +6,9 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
-from runpod_server.audio import pcm16_from_float
+from runpod_server.audio import float_from_pcm16, pcm16_from_float
 from runpod_server.engine.request import EndReason, SpeechStream
-from runpod_server.stretch import Samples, TimeStretch
+from runpod_server.stretch import TimeStretch
 
 
 class AtSpeed:
@@ -53,7 +51,7 @@ class AtSpeed:
         if piece is None:
             self._has_ended = True
             return pcm16_from_float(await asyncio.to_thread(self._stretch.finish))
-        return pcm16_from_float(await asyncio.to_thread(self._stretch.push, _samples(piece)))
+        return pcm16_from_float(await asyncio.to_thread(self._stretch.push, float_from_pcm16(piece)))
 
     def __enter__(self) -> Self:
         self._within.__enter__()
@@ -63,7 +61,3 @@ class AtSpeed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._within.__exit__(kind, error, trace)
-
-
-def _samples(pcm16: bytes) -> Samples:
-    return np.frombuffer(pcm16, "<i2").astype(np.float32) / np.float32(32767.0)
