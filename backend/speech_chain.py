@@ -43,13 +43,11 @@ class SpeechChain:
     def told(self, agent: Agent) -> str:
         """The whole chain in one line, for people: what speaks, in order, and what was asked for in vain."""
         wishes = self.wishes(agent)
-        if agent.tts_fallbacks is None and self._settings.elevenlabs_api_key is not None:
+        has_key = agent.tts_fallbacks is None and self._settings.elevenlabs_api_key is not None
+        if has_key and not any(name.startswith("elevenlabs") for name in wishes):
             # Who gave a key means to be spoken for: what is missing beside it is told.
-            elevenlabs = (
-                name for name in self._everything(agent, wishes[0]) if name.startswith("elevenlabs")
-            )
-            if not any(name.startswith("elevenlabs") for name in wishes):
-                wishes.append(next(elevenlabs))
+            others = self._everything(agent, wishes[0])
+            wishes.append(next(name for name in others if name.startswith("elevenlabs")))
         lacks = {name: lack for name in wishes if (lack := self.lack(name, agent)) is not None}
         chain = [name for name in wishes if name not in lacks]
         if agent.falls_back_on_carrier:
