@@ -13,9 +13,9 @@ from datetime import date
 from typing import Any
 
 from backend.core.agent import Agent
-from backend.core.answers import parse_answer
 from backend.core.call_flow import Collect
 from backend.core.choices import listed
+from backend.core.forms import value_in
 from backend.core.llm import Message, ToolCall, ToolSpec
 from backend.core.steps import ELSE, Ask
 
@@ -219,17 +219,11 @@ def _judge_values(fields: Sequence[Collect], call: ToolCall, today: date | None)
     for item in fields:
         if item.name not in given:
             continue
-        value = _value(item, given[item.name], today)
+        value = value_in(item, given[item.name], today)
         if value is None:
             return Refused(f"That is no {_label(item)}: give it {_format(item)}, or ask the caller again.")
         values[item.name] = value
     return Filled(values)
-
-
-def _value(collect: Collect, given: str, today: date | None) -> str | None:
-    if collect.type == "date" and today is None:
-        return given
-    return parse_answer(collect.type, given, today or date.min, collect.options)
 
 
 def _argument(call: ToolCall, name: str) -> str | None:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 
-from backend.core.answers import is_bare, parse_answer
+from backend.core.answers import is_bare
 from backend.core.call_flow import Collect, Transition
 from backend.core.conditions import caught, fitting_keys
 from backend.core.dictation import NOTHING
-from backend.core.forms import given_along, put_right
+from backend.core.forms import given_along, put_right, value_in
 from backend.core.gathering import how_far, more_of, takes_parts
 from backend.core.matching import KeyMatch, spoken_keys, words
 from backend.core.read_back import MAX_READ_BACK, Pending, Reply, question_for, weigh_reply
@@ -141,17 +141,16 @@ def changes(here: Standing, said: str) -> Mapping[str, str]:
 
 def _value(here: Standing, collect: Collect, item: Transition, said: str) -> str | None:
     """What the node collects, in these words or keys; None: it is not there."""
-    if collect.type == "date" and here.today is None:
-        return said
     if collect.type == "choice" and item.when.digits:
         return None  # a key that is written to lead elsewhere chooses nothing
     if collect.type == "digits":
         return fitting_keys(item, said) or None
-    return parse_answer(collect.type, said, here.today or date.min, collect.options)
+    return value_in(collect, said, here.today)
 
+
+# --- reading back ------------------------------------------------------------------------------------
 
 _KEYS_SAID = {"1": "yes", "2": "no"}  # "one", where the keys 1 and 2 answer
-# --- reading back ------------------------------------------------------------------------------------
 
 
 def read_back(here: Standing, pending: Pending, collect: Collect) -> Step:

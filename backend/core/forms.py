@@ -30,6 +30,16 @@ def asking_for(node: Node, fields: Sequence[Collect]) -> Node:
     return node.model_copy(update={"collect": tuple(fields), "say": say, "reprompt": reprompt, "actions": ()})
 
 
+def value_in(collect: Collect, said: str, today: date | None) -> str | None:
+    """The value in what was said, typed or found by a model; None: there is none of its type.
+
+    Without `today` nobody can tell which day "tomorrow" is: a date stays as it was said.
+    """
+    if collect.type == "date" and today is None:
+        return said
+    return parse_answer(collect.type, said, today or date.min, collect.options)
+
+
 def given_along(
     fields: Sequence[Collect], said: str, today: date | None, *, answers: Collect | None
 ) -> Values:
@@ -81,9 +91,7 @@ def _answers(wanted: Collect, said: str) -> bool:
 def _told(collect: Collect, said: str, today: date | None) -> str | None:
     if collect.type == "choice":
         return named(collect.options, said)
-    if collect.type == "date" and today is None:
-        return None
-    return parse_answer(collect.type, said, today or date.min)
+    return None if collect.type == "date" and today is None else value_in(collect, said, today)
 
 
 def _is_chosen_by_place(collect: Collect, said: str) -> bool:
