@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -70,6 +70,16 @@ def _with_what_was_said(here: Standing, entered: Step, said: str) -> Step:
 def _settle(here: Standing, item: Transition | None, captured: Mapping[str, str]) -> Step | None:
     """Keep what was found, read back what is to be confirmed, ask for what is missing; None: there is no more
     to do here. `item`: the way on; a last resort, or None, waits until all is there."""
+    unconfirmed, missing = _keep_found(here)
+    if unconfirmed:
+        return _read_back_first(here, unconfirmed, missing, Pending("", item, captured, ""))
+    if missing and (item is None or item.when.otherwise):
+        return here.ask_for(missing)
+    return None
+
+
+def _keep_found(here: Standing) -> tuple[list[Collect], list[Collect]]:
+    """Keep what was found and needs no confirmation. What is to be read back first, and what is missing."""
     missing, unconfirmed = list(here.node.collect), []
     for collect in node_of(here.agent, here.node.id).collect:
         value = here.found.get(collect.name)
@@ -80,31 +90,31 @@ def _settle(here: Standing, item: Transition | None, captured: Mapping[str, str]
             unconfirmed.append(collect)
         else:
             here.keep(collect.name, value)
-    first, value = (unconfirmed[0], here.found[unconfirmed[0].name]) if unconfirmed else (None, "")
-    here.found = {collect.name: here.found[collect.name] for collect in unconfirmed[1:]}
-    if first is not None:
-        here.want([*unconfirmed, *missing])
-        return read_back(here, Pending(value, item, captured, ""), first)
-    if missing and (item is None or item.when.otherwise):
-        return here.ask_for(missing)
-    return None
+    here.found = {collect.name: here.found[collect.name] for collect in unconfirmed}
+    return unconfirmed, missing
+
+
+def _read_back_first(
+    here: Standing, unconfirmed: Sequence[Collect], missing: Sequence[Collect], pending: Pending
+) -> Step:
+    """Read the first of these back; the others' turn comes when it is right. `pending`: without its value."""
+    first = unconfirmed[0]
+    value = here.found[first.name]
+    here.found = {name: other for name, other in here.found.items() if name != first.name}
+    here.want([*unconfirmed, *missing])
+    return read_back(here, replace(pending, value=value), first)
 
 
 def fill(here: Standing, values: Mapping[str, str]) -> Step | None:
     """The language model found these of what the node collects; None: stay, they are kept, and it goes on."""
     here.found = {**here.found, **values}
     onward = here.node.onward
-    missing = [collect for collect in here.node.collect if collect.name not in here.found]
-    whole = node_of(here.agent, here.node.id)
-    confirms = whole.listens and any(item.confirm for item in whole.collect if item.name in values)
-    if missing and not confirms:
-        for name, value in values.items():
-            here.keep(name, value)
-        here.found = {}
+    unconfirmed, missing = _keep_found(here)
+    if unconfirmed:
+        return _read_back_first(here, unconfirmed, missing, Pending("", onward, {}, ""))
+    if missing:
         here.want(missing)
         return None
-    if (step := _settle(here, onward, {})) is not None:
-        return step
     return None if onward is None else here.follow(onward)
 
 

@@ -361,6 +361,20 @@ def test_what_the_model_found_is_read_back_where_it_is_to_be() -> None:
     assert away.say == ("Where shall we pick you up?",) and call.variables["car"] == "van"
 
 
+def test_of_two_found_at_once_the_second_is_read_back_though_the_first_was_wrong() -> None:
+    call, _ = started(form(CAR | {"confirm": True}, DAY | {"confirm": "On {{day}}?"}, PICKUP, **PROMPT))
+    step = call.filled({"car": "van", "day": "2026-11-27"})
+    assert step is not None and step.text == "I have van. Is that right?"
+    assert call.heard("No").ask is not None, "the model is asked what it is instead"
+    step = call.filled({"pickup": "my place"})
+    assert step is not None and step.text == "On Friday, November 27, 2026?", (
+        "it is neither lost nor kept unasked"
+    )
+    step = call.heard("Yes")
+    assert step.ask is not None and step.ask.missing == ("car",)
+    assert (call.variables["pickup"], call.variables["day"]) == ("my place", "2026-11-27")
+
+
 def test_a_plain_answer_needs_no_model_to_be_kept() -> None:
     call, _ = started(form(CAR, PICKUP, **PROMPT))
     step = call.heard("A van, please.")
