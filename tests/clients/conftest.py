@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from backend.stt.local import LocalTranscriber
+from tests.speech_process import speech_process
 
 HERE = Path(__file__).parent
 KEY = "a-key-nobody-guesses"
@@ -55,35 +52,8 @@ def keyless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @contextmanager
 def _running(folder: Path, key: str) -> Iterator[Server]:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    environment = {
-        **os.environ, "ENGINE": "preview", "HOST": "127.0.0.1", "PORT": str(port), "SESAME_API_KEY": key,
-        "PYTHONPATH": str(HERE.parents[1]),
-    }  # fmt: skip
-    log = folder / "log"
-    with log.open("wb") as out:
-        command = [sys.executable, "-m", "runpod_server"]
-        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=out, stderr=out)
-        try:
-            _wait_until_healthy(port, process, log)
-            yield Server(f"http://127.0.0.1:{port}/v1", key or "any")
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    give_up_s = time.monotonic() + START_DEADLINE_S
-    while time.monotonic() < give_up_s:
-        assert process.poll() is None, log.read_text()
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/health").json()["status"] == "healthy":
-                return
-        except httpx.TransportError:
-            pass  # not up yet
-        time.sleep(0.1)
-    raise AssertionError(f"the speech server did not get healthy: {log.read_text()}")
+    with speech_process(folder, key, start_s=START_DEADLINE_S, stop_s=20) as port:
+        yield Server(f"http://127.0.0.1:{port}/v1", key or "any")
 
 
 @pytest.fixture(scope="session")

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import aclosing
-from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
 from backend.errors import SpeechError
 from backend.tts.sesame_rest import SesameRestService
 from backend.tts.sesame_ws import SesameWebSocketService
+from tests.speech_process import speech_process
 
 KEY = "open sesame"
 LONG = "This is a rather long story about a telephone that would not stop ringing. " * 12
@@ -27,41 +21,8 @@ LONG = "This is a rather long story about a telephone that would not stop ringin
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     pytest.importorskip("hibari")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        number: int = taken.getsockname()[1]
-    folder = tmp_path_factory.mktemp("speech-server")
-    environment = {
-        **os.environ,
-        "ENGINE": "preview",
-        "HOST": "127.0.0.1",
-        "PORT": str(number),
-        "SESAME_API_KEY": KEY,
-        "PYTHONPATH": str(Path(__file__).parents[3]),
-    }
-    log = folder / "log"
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "runpod_server"], env=environment, cwd=folder, stdout=out, stderr=out
-        )
-        try:
-            _wait_until_healthy(number, server, log)
-            yield number
-        finally:
-            server.terminate()
-            server.wait(10)
-
-
-def _wait_until_healthy(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline_s = time.monotonic() + 40
-    while time.monotonic() < deadline_s:
-        assert server.poll() is None, log.read_text()
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/health").json()["status"] == "healthy":
-                return
-        except httpx.TransportError:
-            pass  # not up yet
-        time.sleep(0.1)
-    raise AssertionError(f"the speech server did not get healthy: {log.read_text()}")
+    with speech_process(tmp_path_factory.mktemp("speech-server"), KEY, start_s=40, stop_s=10) as number:
+        yield number
 
 
 def client(port: int, key: str = KEY) -> SesameWebSocketService:
