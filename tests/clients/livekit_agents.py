@@ -5,13 +5,10 @@ Run by the environment that has it: a task as JSON on stdin, answers on stdout.
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from client_script import kept, run
 from livekit import agents
 from livekit.plugins import openai
 
@@ -36,22 +33,4 @@ async def answer(task: dict[str, Any], case: dict[str, Any], sound: Path) -> dic
         await tts.aclose()
 
 
-def kept(sound: Path, pcm16: bytes) -> dict[str, Any]:
-    sound.write_bytes(pcm16)
-    return {"sound": str(sound)}
-
-
-async def main() -> None:
-    task = json.load(sys.stdin)
-    answers = {}
-    for name, case in task["cases"].items():
-        answers[name] = await answer(task, case, Path(task["folder"]) / name)
-    report = {
-        "client": "livekit-plugins-openai",
-        "version": version("livekit-plugins-openai"),
-        "answers": answers,
-    }
-    print("\n" + json.dumps(report))
-
-
-asyncio.run(main())
+run("livekit-plugins-openai", answer)

@@ -6,12 +6,10 @@ Run by the environment that has it: a task as JSON on stdin, answers on stdout.
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from client_script import kept, run
 from pipecat.frames.frames import (
     EndFrame,
     ErrorFrame,
@@ -85,17 +83,4 @@ async def answer(task: dict[str, Any], case: dict[str, Any], sound: Path) -> dic
     return kept(sound, below.pcm16)
 
 
-def kept(sound: Path, pcm16: bytes) -> dict[str, Any]:
-    sound.write_bytes(pcm16)
-    return {"sound": str(sound)}
-
-
-async def main() -> None:
-    task = json.load(sys.stdin)
-    answers = {}
-    for name, case in task["cases"].items():
-        answers[name] = await answer(task, case, Path(task["folder"]) / name)
-    print("\n" + json.dumps({"client": "pipecat-ai", "version": version("pipecat-ai"), "answers": answers}))
-
-
-asyncio.run(main())
+run("pipecat-ai", answer)

@@ -40,6 +40,13 @@ async def assert_says(ears: LocalTranscriber, data: bytes, text: str = TEXT, for
     assert heard_words - said_words <= MADE_UP_WORDS, heard
 
 
+def assert_pace(answers: Answers, speed: float, *, usual: str = "default") -> None:
+    """Its sound at the speed is as long as it is to be, held against the `usual` one's."""
+    usual_s = sound.duration_s(sound.of(answers[usual]))
+    spoken_s = sound.duration_s(sound.of(answers[f"speed-{speed:g}"]))
+    assert spoken_s == pytest.approx(usual_s / speed, rel=PACE_TOLERANCE)
+
+
 # --- OpenAI's own clients, for Python and Node ---------------------------------------------------------
 
 
@@ -119,10 +126,7 @@ async def test_openai_options(openai: Answers, ears: LocalTranscriber, case: str
 
 @pytest.mark.parametrize("speed", SPEEDS)
 def test_openai_speed(openai: Answers, speed: float) -> None:
-    usual_s = sound.duration_s(sound.of(openai["pcm"]))
-    assert sound.duration_s(sound.of(openai[f"speed-{speed:g}"])) == pytest.approx(
-        usual_s / speed, rel=PACE_TOLERANCE
-    )
+    assert_pace(openai, speed, usual="pcm")
 
 
 @pytest.mark.parametrize("case", ["models", "model"])
@@ -186,9 +190,7 @@ async def test_pipecat_speaks_a_text_and_what_a_model_writes(
 
 @pytest.mark.parametrize("speed", SPEEDS)
 def test_pipecat_speed(pipecat: Answers, speed: float) -> None:
-    usual_s = sound.duration_s(sound.of(pipecat["default"]))
-    spoken_s = sound.duration_s(sound.of(pipecat[f"speed-{speed:g}"]))
-    assert spoken_s == pytest.approx(usual_s / speed, rel=PACE_TOLERANCE)
+    assert_pace(pipecat, speed)
 
 
 @pytest.mark.parametrize("voice", [voice for voice in OPENAI_VOICES if voice in PIPECAT_CASES])
@@ -244,9 +246,7 @@ async def test_livekit_options(livekit: Answers, ears: LocalTranscriber, case: s
 
 @pytest.mark.parametrize("speed", SPEEDS)
 def test_livekit_speed(livekit: Answers, speed: float) -> None:
-    usual_s = sound.duration_s(sound.of(livekit["default"]))
-    spoken_s = sound.duration_s(sound.of(livekit[f"speed-{speed:g}"]))
-    assert spoken_s == pytest.approx(usual_s / speed, rel=PACE_TOLERANCE)
+    assert_pace(livekit, speed)
 
 
 @pytest.mark.parametrize(
@@ -301,9 +301,7 @@ async def test_wyoming_speaks_sentence_by_sentence(wyoming: Answers, ears: Local
 
 @pytest.mark.parametrize("speed", SPEEDS)
 def test_wyoming_speed(wyoming: Answers, speed: float) -> None:
-    usual_s = sound.duration_s(sound.of(wyoming["default"]))
-    spoken_s = sound.duration_s(sound.of(wyoming[f"speed-{speed:g}"]))
-    assert spoken_s == pytest.approx(usual_s / speed, rel=PACE_TOLERANCE)
+    assert_pace(wyoming, speed)
 
 
 def test_wyoming_offers_openais_voices_where_none_are_named(wyoming: Answers) -> None:

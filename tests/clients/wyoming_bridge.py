@@ -6,14 +6,13 @@ Run by the environment that has it: a task on stdin, answers on stdout.
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import sys
 from contextlib import asynccontextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from client_script import kept, run
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
 from wyoming.error import Error
@@ -102,17 +101,4 @@ async def heard(client: AsyncTcpClient, sound: Path, ends_with: Any) -> dict[str
     return kept(sound, pcm16)
 
 
-def kept(sound: Path, pcm16: bytes) -> dict[str, Any]:
-    sound.write_bytes(pcm16)
-    return {"sound": str(sound)}
-
-
-async def main() -> None:
-    task = json.load(sys.stdin)
-    answers = {}
-    for name, case in task["cases"].items():
-        answers[name] = await answer(task, case, Path(task["folder"]) / name)
-    print(json.dumps({"client": "wyoming-openai", "version": version("wyoming-openai"), "answers": answers}))
-
-
-asyncio.run(main())
+run("wyoming-openai", answer)
